@@ -1,0 +1,75 @@
+"""Every program in docs/examples runs, as a reader would run it.
+
+An example has a ``main`` without parameters, async or not, that comes to an end by itself, and may run
+it when started as a script.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from pathlib import Path
+
+import pytest
+import trio
+
+FOLDER = Path(__file__).parent.parent / "docs" / "examples"
+EXAMPLES = sorted(FOLDER.glob("**/*.py"))
+TIME_LIMIT = 60  # seconds of trio's clock
+
+
+def run_example(path: Path) -> None:
+    spec = importlib.util.spec_from_file_location(f"docs_example_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    main = getattr(module, "main", None)
+    assert callable(main), f"{path.name} has no main()"
+    assert not inspect.signature(main).parameters, f"main() of {path.name} takes parameters"
+    if not inspect.iscoroutinefunction(main):
+        main()
+        return
+
+    async def limited() -> None:
+        with trio.fail_after(TIME_LIMIT):
+            await main()
+
+    trio.run(limited)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What an example writes goes where nobody looks.
+    monkeypatch.chdir(tmp_path)
+    run_example(path)
+
+
+def test_every_example_is_documented() -> None:
+    pages = "".join(page.read_text(encoding="utf-8") for page in FOLDER.parent.glob("**/*.rst"))
+    orphans = [path.name for path in EXAMPLES if f"examples/{path.name}" not in pages]
+    assert orphans == [], "shown on no page"
+
+
+@pytest.mark.parametrize("prefix", ["", "async "])
+def test_a_main_is_run(tmp_path: Path, prefix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "example.py"
+    path.write_text(f"{prefix}def main():\n    print('ran')\n")
+    run_example(path)
+    assert capsys.readouterr().out == "ran\n"
+
+
+@pytest.mark.parametrize("prefix", ["", "async "])
+def test_a_failing_main_fails(tmp_path: Path, prefix: str) -> None:
+    path = tmp_path / "example.py"
+    path.write_text(f"{prefix}def main():\n    raise ZeroDivisionError\n")
+    with pytest.raises(ZeroDivisionError):
+        run_example(path)
+
+
+@pytest.mark.parametrize("source", ["", "main = 1", "def main(x): pass"])
+def test_an_example_without_a_main_fails(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "example.py"
+    path.write_text(source)
+    with pytest.raises(AssertionError, match="main"):
+        run_example(path)
