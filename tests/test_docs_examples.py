@@ -1,7 +1,7 @@
 """Every program in docs/examples runs, as a reader would run it.
 
-An example has a ``main`` without parameters, async or not, that comes to an end by itself, and may run
-it when started as a script.
+An example has a ``main`` without parameters, async or not, that comes to an end by itself, and may
+run it when started as a script.
 """
 
 from __future__ import annotations
