@@ -54,7 +54,7 @@ def _pytest(session: nox.Session, *arguments: str) -> None:
 
 
 @nox.session(python=PYTHONS)
-@nox.parametrize("dependencies", ["oldest", "newest"])
+@nox.parametrize("dependencies", [nox.param(name, id=name) for name in ("oldest", "newest")])
 def tests(session: nox.Session, dependencies: str) -> None:
     """All tests but those of the kernel, with the oldest and the newest supported dependencies."""
     pins = _oldest() if dependencies == "oldest" else ["--upgrade"]
