@@ -31,13 +31,13 @@ NAMES = st.lists(LABELS, min_size=1, max_size=4).map(".".join)
 ADDRESSES = st.builds(Address, IPV4 | IPV6 | SCOPED, PORTS)
 HOST_PORTS = st.builds(HostPort, IPV4 | IPV6 | SCOPED | NAMES, PORTS)
 PEER_IDS = st.binary(min_size=32, max_size=32).map(PeerId)
-RELAYS = st.builds(MeshUri, PEER_IDS, st.none() | HOST_PORTS)
-URIS = st.builds(
-    MeshUri,
-    PEER_IDS,
-    st.none() | HOST_PORTS,
-    st.lists(RELAYS, max_size=MAX_VIA, unique_by=lambda relay: relay.peer_id).map(tuple),
-).filter(lambda uri: uri.peer_id not in {relay.peer_id for relay in uri.via})
+# The first is the peer, the others are its relays.
+URIS = st.lists(
+    st.builds(MeshUri, PEER_IDS, st.none() | HOST_PORTS),
+    min_size=1,
+    max_size=1 + MAX_VIA,
+    unique_by=lambda uri: uri.peer_id,
+).map(lambda uris: MeshUri(uris[0].peer_id, uris[0].address, tuple(uris[1:])))
 
 
 # Address
