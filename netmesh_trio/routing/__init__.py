@@ -1,0 +1,79 @@
+"""Who can be reached through whom: announcements, routes, and the circuits of a relay.  All of it
+is pure."""
+
+from __future__ import annotations
+
+from netmesh_trio.routing.announcements import (
+    MAX_ANNOUNCEMENT_HOPS,
+    MAX_LIFETIME,
+    MAX_RELAYS,
+    MAX_TAGS,
+    TAG_NAT_TRAVERSAL,
+    TAG_RELAY_CAPABLE,
+    Announcement,
+    Envelope,
+    withdrawal,
+)
+from netmesh_trio.routing.buckets import TokenBucket
+from netmesh_trio.routing.circuits import (
+    CIRCUIT_ID_SIZE,
+    MAX_FIRST_PACKET,
+    MAX_HOPS,
+    CircuitMessage,
+    CircuitRefused,
+    CloseCircuit,
+    Leg,
+    OpenCircuit,
+    Opened,
+    RefusalReason,
+    RelayLimits,
+    RelayPolicy,
+    RelayStats,
+    RelayTable,
+    decode_circuit_message_untrusted,
+)
+from netmesh_trio.routing.graph import MeshGraph
+from netmesh_trio.routing.routes import choose_standby, find_next_hops
+from netmesh_trio.routing.store import (
+    AnnouncementStore,
+    Decision,
+    StoreLimits,
+    StoreStats,
+    Verdict,
+)
+
+__all__ = [
+    "CIRCUIT_ID_SIZE",
+    "MAX_ANNOUNCEMENT_HOPS",
+    "MAX_FIRST_PACKET",
+    "MAX_HOPS",
+    "MAX_LIFETIME",
+    "MAX_RELAYS",
+    "MAX_TAGS",
+    "TAG_NAT_TRAVERSAL",
+    "TAG_RELAY_CAPABLE",
+    "Announcement",
+    "AnnouncementStore",
+    "CircuitMessage",
+    "CircuitRefused",
+    "CloseCircuit",
+    "Decision",
+    "Envelope",
+    "Leg",
+    "MeshGraph",
+    "OpenCircuit",
+    "Opened",
+    "RefusalReason",
+    "RelayLimits",
+    "RelayPolicy",
+    "RelayStats",
+    "RelayTable",
+    "StoreLimits",
+    "StoreStats",
+    "TokenBucket",
+    "Verdict",
+    "choose_standby",
+    "decode_circuit_message_untrusted",
+    "find_next_hops",
+    "withdrawal",
+]

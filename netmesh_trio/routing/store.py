@@ -1,0 +1,367 @@
+"""The table of announcements: what is new, what is passed on, and what is forgotten when.
+
+Flooding as link-state protocols do it (RFC 2328, section 13): each announcement is taken once, by
+origin and sequence number, and goes to all neighbors but the one it came from.  A node that
+restarts with a low number heals itself: its neighbor answers with the newer one that it holds, and
+the node goes on from there.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections.abc import Mapping
+
+import attrs
+
+from netmesh_trio.identity import PeerId
+from netmesh_trio.routing.announcements import (
+    MAX_ANNOUNCEMENT_HOPS,
+    MAX_SEQUENCE,
+    Announcement,
+    Envelope,
+)
+from netmesh_trio.routing.buckets import TokenBucket
+from netmesh_trio.routing.graph import MeshGraph
+
+__all__ = ["AnnouncementStore", "Decision", "StoreLimits", "StoreStats", "Verdict"]
+
+
+class Verdict(enum.Enum):
+    """What became of an announcement that came in."""
+
+    NEW = "new"
+    """Taken into the table; to be passed on."""
+    DUPLICATE = "duplicate"
+    STALE = "stale"
+    """Older than what is known, or past its lifetime."""
+    INVALID = "invalid"
+    """The signature or the hop count is wrong: the neighbor is at fault, or was itself too
+    trusting."""
+    RATE_LIMITED = "rate-limited"
+    """Its origin announces too often, or the neighbor has spent its share of signature checks."""
+    OVERFULL = "overfull"
+    """The table is full of nearer ones."""
+    OWN = "own"
+    """One of ours from an earlier life: announce again, with ``next_sequence``."""
+
+
+@attrs.frozen(kw_only=True)
+class Decision:
+    """What to do with an announcement that came in."""
+
+    verdict: Verdict
+    forward: Envelope | None = None
+    """To be sent to all neighbors but the one it came from."""
+    reply: Envelope | None = None
+    """To be sent back to the neighbor it came from."""
+    next_sequence: int | None = None
+    """With :attr:`Verdict.OWN`: the sequence number to announce ourselves with, at once."""
+
+
+@attrs.frozen(kw_only=True)
+class StoreLimits:
+    """Bounds on memory and work."""
+
+    capacity: int = 10_000
+    """Origins in the table, those withdrawn or expired but still remembered included."""
+    origin_rate: float = 0.5
+    """Announcements per second of one origin, in the long run."""
+    origin_burst: float = 5.0
+    verify_rate: float = 200.0
+    """Signature checks per second for one neighbor, some 50 microseconds each."""
+    verify_burst: float = 400.0
+    max_neighbors: int = 4096
+    """Neighbors whose budget is kept."""
+    tombstone: float = 600.0
+    """Seconds for which a withdrawn or expired announcement is remembered, so that no copy revives
+    it."""
+
+
+@attrs.frozen(kw_only=True)
+class StoreStats:
+    """Counters of an :class:`AnnouncementStore` at one moment; the first two are sizes, the rest
+    only grow."""
+
+    live: int
+    remembered: int
+    """Withdrawn or expired, kept as tombstones."""
+    verdicts: Mapping[str, int]
+    """Announcements that came in, by :class:`Verdict`, every verdict present."""
+    verified: int
+    """Signatures checked."""
+    expired: int
+    evicted: int
+
+
+@attrs.define(eq=False)
+class _Entry:
+    envelope: Envelope
+    received: float
+    until: float
+    """When it leaves its shelf."""
+    shelf: int
+    bucket: TokenBucket
+
+    def age(self, now: float) -> float:
+        return self.envelope.age + max(0.0, now - self.received)
+
+
+class _Shelf:
+    """Entries that rank alike, the soonest to leave first: a heap whose dead items are skipped and
+    swept."""
+
+    def __init__(self) -> None:
+        self.entries: dict[PeerId, _Entry] = {}
+        self._heap: list[tuple[float, int, _Entry]] = []
+        self._counter = 0  # so that the heap never compares entries
+
+    def add(self, entry: _Entry) -> None:
+        self.entries[entry.envelope.announcement.peer_id] = entry
+        self._counter += 1
+        heapq.heappush(self._heap, (entry.until, self._counter, entry))
+        if len(self._heap) > 2 * len(self.entries) + 32:
+            self._heap = [item for item in self._heap if self._alive(item[2])]
+            heapq.heapify(self._heap)
+
+    def remove(self, entry: _Entry) -> None:
+        del self.entries[entry.envelope.announcement.peer_id]
+
+    def first(self) -> _Entry | None:
+        while self._heap:
+            entry = self._heap[0][2]
+            if self._alive(entry):
+                return entry
+            heapq.heappop(self._heap)
+        return None
+
+    def _alive(self, entry: _Entry) -> bool:
+        return self.entries.get(entry.envelope.announcement.peer_id) is entry
+
+
+_TOMBSTONES = (
+    MAX_ANNOUNCEMENT_HOPS + 1
+)  # the shelf that is emptied first; the others are numbered by hops
+
+
+class AnnouncementStore:
+    """All that is known of other nodes, and our own announcement beside it.
+
+    Call :meth:`expire` at :meth:`next_deadline`; :attr:`graph` is as of the last call.
+    """
+
+    def __init__(self, self_id: PeerId, limits: StoreLimits | None = None) -> None:
+        self.self_id = self_id
+        self.limits = StoreLimits() if limits is None else limits
+        self.graph = MeshGraph()
+        """The living announcements, for :func:`~netmesh_trio.routing.find_next_hops`; not to be
+        changed by others."""
+        self._entries: dict[PeerId, _Entry] = {}
+        self._shelves = [_Shelf() for _ in range(_TOMBSTONES + 1)]
+        self._neighbors: dict[PeerId, TokenBucket] = {}
+        self._own: Envelope | None = None
+        self._own_since = 0.0
+        self._verdicts = {verdict.value: 0 for verdict in Verdict}
+        self._verified = 0
+        self._expired = 0
+        self._evicted = 0
+
+    def get(self, peer_id: PeerId) -> Announcement | None:
+        """The living announcement of *peer_id*, if there is one."""
+        return self.graph.live.get(peer_id)
+
+    # Our own.
+
+    def publish(self, own: Envelope, now: float) -> None:
+        """Take *own* as our announcement from now on (the caller sends it to all neighbors).
+
+        Raises :class:`ValueError` if it is not ours or not newer than the last.
+        """
+        if own.announcement.peer_id != self.self_id:
+            raise ValueError("that is the announcement of another node")
+        if self._own is not None and own.announcement.sequence <= self._own.announcement.sequence:
+            raise ValueError("the sequence number of our announcement has to grow")
+        self._own = own
+        self._own_since = now
+
+    # What comes in.
+
+    def accept(self, envelope: Envelope, neighbor: PeerId, now: float) -> Decision:
+        """Judge an announcement that *neighbor* sent; the cheap tests come before the signature."""
+        decision = self._judge(envelope, neighbor, now)
+        self._verdicts[decision.verdict.value] += 1
+        return decision
+
+    def _judge(self, envelope: Envelope, neighbor: PeerId, now: float) -> Decision:
+        announcement = envelope.announcement
+        origin = announcement.peer_id
+        from_origin = origin == neighbor
+        if from_origin != (envelope.hops == 0):
+            return Decision(verdict=Verdict.INVALID)
+        if origin == self.self_id:
+            return self._judge_own(envelope, neighbor, now)
+
+        known = self._entries.get(origin)
+        if known is not None and announcement.sequence <= known.envelope.announcement.sequence:
+            if envelope.body == known.envelope.body:
+                return Decision(verdict=Verdict.DUPLICATE)
+            # The origin restarted and counts from below (or made two with one number): let it know.
+            reply = known.envelope.passed_on(known.age(now)) if from_origin else None
+            return Decision(verdict=Verdict.STALE, reply=reply)
+
+        withdrawn = announcement.is_withdrawal
+        until = now - envelope.age
+        until += self.limits.tombstone if withdrawn else announcement.lifetime_s
+        if until <= now:
+            return Decision(verdict=Verdict.STALE)
+        shelf = _TOMBSTONES if withdrawn else envelope.hops
+        victim: _Entry | None = None
+        if known is not None:
+            bucket = known.bucket
+            if bucket.available(now) < 1.0:
+                return Decision(verdict=Verdict.RATE_LIMITED)
+        else:
+            bucket = TokenBucket(self.limits.origin_rate, self.limits.origin_burst, now)
+            if len(self._entries) >= self.limits.capacity:
+                victim = self._victim(shelf, until)
+                if victim is None:
+                    return Decision(verdict=Verdict.OVERFULL)
+        failure = self._verify(envelope, neighbor, now)
+        if failure is not None:
+            return Decision(verdict=failure)
+
+        bucket.take(1.0, now)  # only now: what is forged must not use up the origin's budget
+        if victim is not None:
+            self._drop(victim)
+            self._evicted += 1
+        if known is not None:
+            self._drop(known)
+        self._keep(_Entry(envelope, now, until, shelf, bucket))
+        self.graph.update(announcement)
+        return Decision(verdict=Verdict.NEW, forward=envelope.passed_on(envelope.age))
+
+    def _judge_own(self, envelope: Envelope, neighbor: PeerId, now: float) -> Decision:
+        sequence = envelope.announcement.sequence
+        if self._own is not None:
+            if envelope.body == self._own.body:
+                return Decision(verdict=Verdict.DUPLICATE)
+            if sequence < self._own.announcement.sequence:
+                return Decision(verdict=Verdict.STALE)
+        failure = self._verify(envelope, neighbor, now)
+        if failure is not None:
+            return Decision(verdict=failure)
+        return Decision(verdict=Verdict.OWN, next_sequence=min(sequence + 1, MAX_SEQUENCE))
+
+    def _verify(self, envelope: Envelope, neighbor: PeerId, now: float) -> Verdict | None:
+        budget = self._neighbors.get(neighbor)
+        if budget is None:
+            if len(self._neighbors) >= self.limits.max_neighbors:
+                full = [peer for peer, bucket in self._neighbors.items() if bucket.is_full(now)]
+                for peer in full:
+                    del self._neighbors[peer]
+                if not full:
+                    return Verdict.RATE_LIMITED
+            budget = TokenBucket(self.limits.verify_rate, self.limits.verify_burst, now)
+            self._neighbors[neighbor] = budget
+        if not budget.take(1.0, now):
+            return Verdict.RATE_LIMITED
+        self._verified += 1
+        return None if envelope.verify() else Verdict.INVALID
+
+    def _victim(self, shelf: int, until: float) -> _Entry | None:
+        """Whom to forget for a newcomer: a tombstone, else the farthest, of these the soonest to
+        expire.
+
+        A tombstone never displaces anything, and what is nearer stays.
+        """
+        if shelf == _TOMBSTONES:
+            return None
+        for number in range(_TOMBSTONES, shelf - 1, -1):
+            first = self._shelves[number].first()
+            if first is not None:
+                return first if number > shelf or first.until < until else None
+        return None
+
+    # What goes out, and time.
+
+    def forget_neighbor(self, neighbor: PeerId) -> None:
+        """The session with *neighbor* is gone: forget its budget (not what it announced, which
+        others may carry)."""
+        self._neighbors.pop(neighbor, None)
+
+    def all_for(self, neighbor: PeerId) -> list[PeerId]:
+        """The origins that a new neighbor should hear of, ourselves first, then the nearest,
+        withdrawals last.
+
+        Send :meth:`envelope` of each, paced to stay under the other end's ``verify_rate``.
+        """
+        origins = [] if self._own is None else [self.self_id]
+        for shelf in self._shelves:
+            origins += [
+                origin
+                for origin, entry in shelf.entries.items()
+                if origin != neighbor and self._is_told(entry)
+            ]
+        return origins
+
+    def envelope(self, origin: PeerId, now: float) -> Envelope | None:
+        """What to send about *origin*, with its age of now; None if there is nothing (any more) to
+        say."""
+        if origin == self.self_id:
+            if self._own is None:
+                return None
+            age = self._own.age + max(0.0, now - self._own_since)
+            return attrs.evolve(self._own, age=age)
+        entry = self._entries.get(origin)
+        if entry is None or entry.until <= now or not self._is_told(entry):
+            return None
+        return entry.envelope.passed_on(entry.age(now))
+
+    def expire(self, now: float) -> list[PeerId]:
+        """Drop what is past its time; returns the origins whose living announcement ended."""
+        ended: list[PeerId] = []
+        for number, shelf in enumerate(self._shelves):
+            while (entry := shelf.first()) is not None and entry.until <= now:
+                self._drop(entry)
+                if number == _TOMBSTONES:
+                    continue
+                origin = entry.envelope.announcement.peer_id
+                ended.append(origin)
+                self._expired += 1
+                until = entry.until + self.limits.tombstone
+                if until > now:
+                    self._keep(
+                        _Entry(entry.envelope, entry.received, until, _TOMBSTONES, entry.bucket)
+                    )
+        return ended
+
+    def next_deadline(self) -> float | None:
+        """When to call :meth:`expire` next; None while the table is empty."""
+        firsts = (shelf.first() for shelf in self._shelves)
+        return min((entry.until for entry in firsts if entry is not None), default=None)
+
+    def stats(self) -> StoreStats:
+        """A snapshot of the counters."""
+        remembered = len(self._shelves[_TOMBSTONES].entries)
+        return StoreStats(
+            live=len(self._entries) - remembered,
+            remembered=remembered,
+            verdicts=dict(self._verdicts),
+            verified=self._verified,
+            expired=self._expired,
+            evicted=self._evicted,
+        )
+
+    def _is_told(self, entry: _Entry) -> bool:
+        return entry.shelf != _TOMBSTONES or entry.envelope.announcement.is_withdrawal
+
+    def _keep(self, entry: _Entry) -> None:
+        self._entries[entry.envelope.announcement.peer_id] = entry
+        self._shelves[entry.shelf].add(entry)
+
+    def _drop(self, entry: _Entry) -> None:
+        origin = entry.envelope.announcement.peer_id
+        del self._entries[origin]
+        self._shelves[entry.shelf].remove(entry)
+        if entry.shelf != _TOMBSTONES:
+            self.graph.remove(origin)

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netmesh_trio.identity import PeerId
+from netmesh_trio.routing import (
+    TAG_RELAY_CAPABLE,
+    Announcement,
+    MeshGraph,
+    choose_standby,
+    find_next_hops,
+    withdrawal,
+)
+
+
+def peer(number: int) -> PeerId:
+    return PeerId(number.to_bytes(32, "big"))
+
+
+NAMES = {name: peer(number) for number, name in enumerate("me t r1 r2 r3 r4 r5 x".split())}
+BY_ID = {peer_id: name for name, peer_id in NAMES.items()}
+ME, T = NAMES["me"], NAMES["t"]
+
+
+def graph_of(**relays: str) -> MeshGraph:
+    """``r1="r2 t"``: r1 announces these; names that begin with r are relay-capable."""
+    return MeshGraph(
+        Announcement(
+            peer_id=NAMES[origin],
+            sequence=1,
+            tags=(TAG_RELAY_CAPABLE,) if origin.startswith("r") else (),
+            relays=tuple(NAMES[name] for name in named.split()),
+        )
+        for origin, named in relays.items()
+    )
+
+
+def hops(
+    graph: MeshGraph,
+    neighbors: dict[str, float | None],
+    *,
+    exclude: str = "",
+    hints: str = "",
+    max_hops: int = 8,
+    limit: int = 8,
+) -> str:
+    found = find_next_hops(
+        T,
+        {NAMES[name]: rtt for name, rtt in neighbors.items()},
+        graph,
+        self_id=ME,
+        exclude=[NAMES[name] for name in exclude.split()],
+        hints=[NAMES[name] for name in hints.split()],
+        max_hops=max_hops,
+        limit=limit,
+    )
+    return " ".join(BY_ID[peer_id] for peer_id in found)
+
+
+CHAIN = graph_of(t="r3", r3="r2", r2="r1", r1="")
+STAR = graph_of(t="r1 r2 r3", r1="", r2="", r3="")
+
+
+def test_the_target_itself_comes_first() -> None:
+    assert hops(STAR, {"r1": 0.001, "t": 0.2}) == "t r1"
+    assert hops(graph_of(), {"t": None}) == "t"
+    assert hops(STAR, {"r1": 0.001, "t": 0.2}, exclude="t") == "r1"
+
+
+def test_shared_relays_by_round_trip_time() -> None:
+    assert hops(STAR, {"r1": 0.03, "r2": 0.01, "r3": None}) == "r2 r1 r3"
+    assert hops(STAR, {"r2": 0.01, "r1": 0.01}) == "r1 r2"
+    assert hops(STAR, {"r1": 0.03, "r2": 0.01}, exclude="r2") == "r1"
+    assert hops(STAR, {"r1": 0.03, "r2": 0.01, "r3": 1.0}, limit=2) == "r2 r1"
+
+
+def test_a_longer_way_comes_after_a_shorter_whatever_the_time() -> None:
+    graph = graph_of(t="r3", r3="r2", r2="")
+    assert hops(graph, {"r2": 0.001, "r3": 0.9}) == "r3 r2"
+
+
+def test_chains_and_their_length() -> None:
+    assert hops(CHAIN, {"r1": 0.1}) == "r1"
+    assert hops(CHAIN, {"r1": 0.1}, max_hops=4) == "r1"
+    assert hops(CHAIN, {"r1": 0.1}, max_hops=3) == ""
+    assert hops(CHAIN, {"r1": 0.1}, exclude="r2") == ""
+    assert hops(CHAIN, {"r1": 0.1, "t": 0.1}, max_hops=1) == "t"
+    assert hops(CHAIN, {"t": 0.1}, max_hops=0) == ""
+
+
+def test_one_end_announces_an_edge_between_relays() -> None:
+    assert hops(graph_of(t="r2", r2="", r1="r2"), {"r1": 0.1}) == "r1"
+    assert hops(graph_of(t="r2", r2="r1", r1=""), {"r1": 0.1}) == "r1"
+    assert hops(graph_of(t="r2", r2="r1"), {"r1": 0.1}) == ""  # r1 itself says nothing
+
+
+def test_nobody_else_says_where_the_target_is() -> None:
+    assert hops(graph_of(t="", r1="t"), {"r1": 0.1}) == ""
+    assert hops(graph_of(r1="t"), {"r1": 0.1}) == ""
+
+
+def test_only_relays_are_passed_through() -> None:
+    assert hops(graph_of(t="x", x=""), {"x": 0.1}) == ""
+    assert hops(graph_of(t="r1", r1="x", x="r2", r2="x"), {"r2": 0.1}) == ""
+
+
+def test_never_through_ourselves() -> None:
+    graph = MeshGraph(
+        [
+            *graph_of(t="r1", r1="me", r2="me").live.values(),
+            Announcement(peer_id=ME, sequence=1, tags=(TAG_RELAY_CAPABLE,)),
+        ]
+    )
+    assert hops(graph, {"r2": 0.1}) == ""
+
+
+def test_hints_need_no_announcement() -> None:
+    assert hops(graph_of(), {"x": 0.1}, hints="x") == "x"
+    assert hops(graph_of(r1="r2", r2=""), {"r1": 0.1}, hints="r2") == "r1"
+    assert hops(graph_of(r1="x"), {"r1": 0.1}, hints="x") == "r1"
+    assert hops(STAR, {"r1": 0.1, "x": 0.1}, hints="x r1") == "r1 x"
+    assert hops(graph_of(), {"x": 0.1}, hints="x me t", exclude="x") == ""
+
+
+@pytest.mark.parametrize(
+    ("graph", "neighbors", "standby"),
+    [
+        (STAR, {"r1": 0.1, "r2": 0.3, "r3": 0.2}, "r3"),
+        (STAR, {"r1": 0.1, "r2": 0.3}, "r2"),
+        (STAR, {"r1": 0.1}, None),
+        (STAR, {"r1": 0.1, "t": 0.1}, None),  # the direct path is no relay
+        (graph_of(t="r1", r1="r2", r2=""), {"r1": 0.1, "r2": 0.1}, None),  # it would lead back
+        (graph_of(t="r1 r3", r1="r2", r3="r2", r2=""), {"r1": 0.1, "r2": 0.1}, "r2"),
+    ],
+)
+def test_choose_standby(
+    graph: MeshGraph, neighbors: dict[str, float | None], standby: str | None
+) -> None:
+    chosen = choose_standby(
+        T,
+        NAMES["r1"],
+        {NAMES[name]: rtt for name, rtt in neighbors.items()},
+        graph,
+        self_id=ME,
+    )
+    assert chosen == (NAMES[standby] if standby else None)
+
+
+def test_graph_updates() -> None:
+    graph = graph_of(t="r1", r1="r2", r2="r1")
+    assert list(graph.relays_next_to(NAMES["r1"])) == [NAMES["r2"], NAMES["r2"]]
+    graph.update(Announcement(peer_id=NAMES["r2"], sequence=2, relays=(NAMES["r1"],)))
+    assert not graph.is_relay(NAMES["r2"])
+    assert list(graph.relays_next_to(NAMES["r1"])) == []
+    graph.update(withdrawal(NAMES["r1"], 2))
+    assert set(graph.live) == {T, NAMES["r2"]}
+    graph.remove(T)
+    graph.remove(T)
+    graph.remove(NAMES["r2"])
+    assert not graph.live
+    assert not graph._named_by
+
+
+# Raced against all simple paths, one by one.
+
+SIZE = 6
+NUMBERS = st.integers(1, SIZE - 1)
+ANNOUNCED = st.tuples(st.booleans(), st.booleans(), st.sets(st.integers(0, SIZE - 1)))
+
+
+def slow_next_hops(
+    live: dict[int, tuple[bool, set[int]]],
+    rtts: dict[int, float | None],
+    exclude: set[int],
+    hints: set[int],
+    max_hops: int,
+) -> list[int]:
+    """Node 0 asks for node 1: every order of every set of relays between them is tried."""
+    relays = {number for number, (capable, _) in live.items() if capable}
+
+    def edge(one: int, other: int) -> bool:
+        if other == 1:
+            return one in hints or (one in relays and 1 in live and one in live[1][1])
+        if one not in relays | hints or other not in relays | hints:
+            return False
+        return any(
+            first in relays and second in live[first][1]
+            for first, second in ((one, other), (other, one))
+        ) and (one in relays)
+
+    best: dict[int, int] = {}
+    if 1 in rtts and 1 not in exclude and max_hops >= 1:
+        best[1] = 1
+    usable = [number for number in range(2, SIZE) if number not in exclude]
+    for count in range(1, SIZE - 1):
+        for path in itertools.permutations(usable, count):
+            legs = count + 1
+            if path[0] not in rtts or legs > max_hops:
+                continue
+            if all(edge(one, other) for one, other in zip(path, (*path[1:], 1), strict=True)):
+                best[path[0]] = min(legs, best.get(path[0], legs))
+
+    def rank(number: int) -> tuple[int, float, int]:
+        rtt = rtts[number]
+        return best[number], float("inf") if rtt is None else rtt, number
+
+    return sorted(best, key=rank)
+
+
+@given(
+    named=st.lists(ANNOUNCED, min_size=SIZE, max_size=SIZE),
+    rtts=st.dictionaries(NUMBERS, st.none() | st.sampled_from([0.1, 0.2])),
+    exclude=st.sets(NUMBERS, max_size=2),
+    hints=st.sets(st.integers(0, SIZE - 1), max_size=1),
+    max_hops=st.integers(0, SIZE),
+    limit=st.integers(1, SIZE),
+)
+def test_against_every_path(
+    named: list[tuple[bool, bool, set[int]]],
+    rtts: dict[int, float | None],
+    exclude: set[int],
+    hints: set[int],
+    max_hops: int,
+    limit: int,
+) -> None:
+    live = {
+        number: (capable, relays - {number})
+        for number, (alive, capable, relays) in enumerate(named)
+        if alive
+    }
+    graph = MeshGraph(
+        Announcement(
+            peer_id=peer(number),
+            sequence=1,
+            tags=(TAG_RELAY_CAPABLE,) if capable else (),
+            relays=tuple(map(peer, sorted(relays))),
+        )
+        for number, (capable, relays) in live.items()
+    )
+    found = find_next_hops(
+        peer(1),
+        {peer(number): rtt for number, rtt in rtts.items()},
+        graph,
+        self_id=peer(0),
+        exclude=set(map(peer, exclude)),
+        hints=set(map(peer, hints)),
+        max_hops=max_hops,
+        limit=limit,
+    )
+    expected = slow_next_hops(live, rtts, exclude, hints, max_hops)
+    assert found == [peer(number) for number in expected][:limit]
