@@ -57,7 +57,7 @@ def _pytest(session: nox.Session, *arguments: str) -> None:
 @nox.parametrize("dependencies", [nox.param(name, id=name) for name in ("oldest", "newest")])
 def tests(session: nox.Session, dependencies: str) -> None:
     """All tests but those of the kernel, with the oldest and the newest supported dependencies."""
-    pins = _oldest() if dependencies == "oldest" else ["--upgrade"]
+    pins = _oldest() if dependencies == "oldest" else ["--upgrade", "--upgrade-strategy=eager"]
     session.install("-e", ".", *_test_requirements(), *pins)
     _pytest(session, "-m", "not kernel")
 
