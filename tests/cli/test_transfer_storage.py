@@ -1,0 +1,161 @@
+"""Names, folders and partial copies at the receiver."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netmesh_trio.cli.transfer import Store, TransferError, folders
+from netmesh_trio.cli.transfer import messages as m
+from netmesh_trio.cli.transfer.storage import check_name, partial_name
+
+
+@pytest.mark.parametrize(
+    "name", ["CON", "con.txt", "aux ", "a.", "a ", "a:b", "a\\b", "a\tb", "LPT1"]
+)
+def test_names_that_windows_cannot_have(name: str) -> None:
+    check_name(name, windows=False)
+    with pytest.raises(TransferError, match="rename") as caught:
+        check_name(name, windows=True)
+    assert caught.value.kind == "bad-path"
+
+
+@pytest.mark.parametrize("name", ["a", ".hidden", "console", "com", "ü.txt", "a b"])
+def test_names_that_windows_can_have(name: str) -> None:
+    check_name(name, windows=True)
+
+
+def test_partial_names_fit_a_directory_entry() -> None:
+    for name in ("x" * 255, "\U0001f600" * 63, "a"):
+        partial = partial_name(m.Entry("d/" + name, 1))
+        assert len(partial.encode()) <= 255
+        assert partial.startswith(".")
+        assert partial.endswith(".part")
+
+
+@pytest.fixture(params=["held", "named"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path / "to")
+    if request.param == "named":
+        made._root.close()
+        made._root = folders.NamedFolder(tmp_path / "to")
+    yield made
+    made.close()
+
+
+ENTRY = m.Entry("sub/dir/f", 3, 1_000_000_000)
+
+
+def digest(data: bytes) -> bytes:
+    state = m.new_hash()
+    state.update(data)
+    return state.digest()
+
+
+def test_a_file_comes_in(store: Store) -> None:
+    assert store.look(ENTRY) is None
+    file = store.begin(ENTRY, 0, None)
+    file.write(b"ab")
+    file.write(memoryview(b"c"))
+    assert store.look(ENTRY) is not None
+    file.finish(digest(b"abc"))
+    assert (store.directory / ENTRY.path).read_bytes() == b"abc"
+    assert os.listdir(store.directory / "sub" / "dir") == ["f"]
+    prefix = store.look(ENTRY)
+    assert prefix is not None
+    assert prefix.complete
+
+
+def test_goes_on_from_a_partial_copy(store: Store) -> None:
+    file = store.begin(ENTRY, 0, None)
+    file.write(b"ab")
+    file.close()
+    prefix = store.look(ENTRY)
+    assert prefix is not None
+    assert (prefix.length, prefix.complete) == (2, False)
+    store.hash_prefix(ENTRY, prefix)
+    assert prefix.state is not None
+    assert prefix.state.digest() == digest(b"ab")
+    file = store.begin(ENTRY, 2, prefix)
+    file.write(b"c")
+    file.finish(digest(b"abc"))
+    assert (store.directory / ENTRY.path).read_bytes() == b"abc"
+
+
+def test_an_unwritten_partial_copy_is_removed(store: Store) -> None:
+    store.begin(ENTRY, 0, None).close()
+    assert os.listdir(store.directory / "sub" / "dir") == []
+
+
+def test_links_are_not_followed(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "out" / "dir").mkdir(parents=True)
+    (store.directory / "sub").symlink_to(tmp_path / "out")
+    for attempt in (
+        lambda: store.look(ENTRY),
+        lambda: store.begin(ENTRY, 0, None),
+        lambda: store.make_directory(m.Entry("sub/new", is_dir=True)),
+    ):
+        with pytest.raises(TransferError) as caught:
+            attempt()
+        assert caught.value.kind == "bad-path"
+    assert os.listdir(tmp_path / "out" / "dir") == []
+
+
+def test_a_file_in_place_of_a_directory(store: Store) -> None:
+    (store.directory / "sub").write_bytes(b"")
+    with pytest.raises(TransferError) as caught:
+        store.begin(ENTRY, 0, None)
+    assert caught.value.kind == "bad-path"
+
+
+def test_only_one_writes_a_partial_copy(store: Store) -> None:
+    file = store.begin(ENTRY, 0, None)
+    file.write(b"ab")
+    with pytest.raises(TransferError) as caught:
+        store.begin(ENTRY, 0, None)
+    assert caught.value.kind == "busy"
+    file.write(b"c")
+    file.finish(digest(b"abc"))
+
+
+def test_more_than_announced(store: Store) -> None:
+    file = store.begin(ENTRY, 0, None)
+    with pytest.raises(TransferError) as caught:
+        file.write(b"abcd")
+    assert caught.value.kind == "protocol"
+    file.close()
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_without_hard_links(store: Store, taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_link(*args: object, **more: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_link)
+    file = store.begin(ENTRY, 0, None)
+    file.write(b"abc")
+    if taken:
+        (store.directory / ENTRY.path).write_bytes(b"mine")
+        with pytest.raises(TransferError) as caught:
+            file.finish(digest(b"abc"))
+        assert caught.value.kind == "exists"
+        assert (store.directory / ENTRY.path).read_bytes() == b"mine"
+    else:
+        file.finish(digest(b"abc"))
+        assert (store.directory / ENTRY.path).read_bytes() == b"abc"
+
+
+def test_the_directory_is_made_and_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    store = Store(tmp_path / "link" / "new")
+    store.make_directory(m.Entry("x/y", is_dir=True))
+    assert (tmp_path / "real" / "new" / "x" / "y").is_dir()
+    store.close()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OSError, match="exists"):
+        Store(tmp_path / "file")
