@@ -11,7 +11,7 @@ The first end-to-end packet (as a rule the first handshake message) rides in the
 circuit costs no round trip of its own.  Messages are CBOR arrays in subprotocol 0x0E00, the first
 item being the kind:
 
-    OpenCircuit     [1, id (8 bytes), target (32 bytes), hops left (1 to 8), packet (1 to 1048 bytes)]
+    OpenCircuit     [1, id (8 bytes), target (32 bytes), hops left (1 to 8), packet (to 1048 bytes)]
     CircuitRefused  [2, id (8 bytes), reason (text)]
     CloseCircuit    [3, id (8 bytes)]
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from netmesh_trio.identity import PeerId
@@ -22,8 +22,11 @@ class MeshGraph:
 
     def __init__(self, announcements: Iterable[Announcement] = ()) -> None:
         self._live: dict[PeerId, Announcement] = {}
-        self._named_by: dict[PeerId, dict[PeerId, None]] = {}  # only what relays announce
         self._live_view = MappingProxyType(self._live)
+        # Sets of raw ids, so that a search over ten thousand relays is a few set operations.
+        self._relays: set[bytes] = set()
+        self._named: dict[bytes, frozenset[bytes]] = {}  # by relays only
+        self._edges: dict[bytes, set[bytes]] = {}  # in both directions; one end may be no relay
         for announcement in announcements:
             self.update(announcement)
 
@@ -33,38 +36,42 @@ class MeshGraph:
         return self._live_view
 
     def update(self, announcement: Announcement) -> None:
-        """Put *announcement* in the place of what its origin said before; a withdrawal only removes
-        that."""
+        """Put *announcement* in place of its origin's last; a withdrawal only removes that."""
         self.remove(announcement.peer_id)
         if announcement.is_withdrawal:
             return
-        origin = announcement.peer_id
-        self._live[origin] = announcement
+        self._live[announcement.peer_id] = announcement
         if announcement.relay_capable:
-            for relay in announcement.relays:
-                self._named_by.setdefault(relay, {})[origin] = None
+            origin = announcement.peer_id.raw
+            self._relays.add(origin)
+            self._named[origin] = frozenset(relay.raw for relay in announcement.relays)
+            for named in self._named[origin]:
+                self._edges.setdefault(origin, set()).add(named)
+                self._edges.setdefault(named, set()).add(origin)
 
     def remove(self, peer_id: PeerId) -> None:
         """Forget what *peer_id* announced, if anything."""
         old = self._live.pop(peer_id, None)
         if old is None or not old.relay_capable:
             return
-        for relay in old.relays:
-            named_by = self._named_by[relay]
-            del named_by[peer_id]
-            if not named_by:
-                del self._named_by[relay]
+        origin = peer_id.raw
+        self._relays.remove(origin)
+        for named in self._named.pop(origin):
+            if origin not in self._named.get(named, ()):
+                self._disconnect(origin, named)
+                self._disconnect(named, origin)
 
     def is_relay(self, peer_id: PeerId) -> bool:
         """Whether *peer_id* now offers to carry circuits for others."""
-        announcement = self._live.get(peer_id)
-        return announcement is not None and announcement.relay_capable
+        return peer_id.raw in self._relays
 
-    def relays_next_to(self, relay: PeerId) -> Iterator[PeerId]:
-        """The relays with an edge to *relay*; one that both announce may come twice."""
-        yield from self._named_by.get(relay, ())
-        announcement = self._live.get(relay)
-        if announcement is not None and announcement.relay_capable:
-            for neighbor in announcement.relays:
-                if self.is_relay(neighbor):
-                    yield neighbor
+    def relays_next_to(self, frontier: Iterable[bytes]) -> set[bytes]:
+        """The relays with an edge to any of *frontier*; all as raw peer ids."""
+        edges = self._edges
+        return set().union(*[edges[raw] for raw in frontier if raw in edges]) & self._relays
+
+    def _disconnect(self, one: bytes, other: bytes) -> None:
+        edges = self._edges[one]
+        edges.remove(other)
+        if not edges:
+            del self._edges[one]

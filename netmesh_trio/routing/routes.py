@@ -40,30 +40,27 @@ def find_next_hops(
 
     Takes time in proportion to the edges of the map, at worst.
     """
-    avoid = {self_id, target, *exclude}
     ranked: list[PeerId] = []
     if target in neighbors and target not in exclude and max_hops >= 1:
         ranked.append(target)
 
     announced = graph.live.get(target)
-    sources = [relay for relay in announced.relays if graph.is_relay(relay)] if announced else []
-    sources += hints
-    # Breadth first from the target; a relay in the frontier is `legs - 1` legs away from it.
-    frontier = [relay for relay in dict.fromkeys(sources) if relay not in avoid]
-    seen = avoid.union(frontier)
+    sources = {relay.raw for relay in hints}
+    if announced is not None:
+        sources.update(relay.raw for relay in announced.relays if graph.is_relay(relay))
+    by_raw = {neighbor.raw: neighbor for neighbor in neighbors}
+    # Breadth first from the target; who is in the frontier is `legs` - 1 legs away from it.
+    seen = {self_id.raw, target.raw, *(peer_id.raw for peer_id in exclude)}
+    frontier = sources - seen
     legs = 2
     while frontier and legs <= max_hops and len(ranked) < limit:
+        # Sorted by all that matters, so the order of sets does not show.
         ranked += sorted(
-            (relay for relay in frontier if relay in neighbors),
-            key=lambda relay: (_cost(neighbors[relay]), relay),
+            (by_raw[raw] for raw in frontier if raw in by_raw),
+            key=lambda relay: (_cost(neighbors[relay]), relay.raw),
         )
-        following: list[PeerId] = []
-        for relay in frontier:
-            for nearby in graph.relays_next_to(relay):
-                if nearby not in seen:
-                    seen.add(nearby)
-                    following.append(nearby)
-        frontier = following
+        seen |= frontier
+        frontier = graph.relays_next_to(frontier) - seen
         legs += 1
     return ranked[:limit]
 

@@ -150,19 +150,51 @@ def test_choose_standby(
     assert chosen == (NAMES[standby] if standby else None)
 
 
+def next_to(graph: MeshGraph, name: str) -> set[str]:
+    return {BY_ID[PeerId(raw)] for raw in graph.relays_next_to([NAMES[name].raw])}
+
+
 def test_graph_updates() -> None:
-    graph = graph_of(t="r1", r1="r2", r2="r1")
-    assert list(graph.relays_next_to(NAMES["r1"])) == [NAMES["r2"], NAMES["r2"]]
-    graph.update(Announcement(peer_id=NAMES["r2"], sequence=2, relays=(NAMES["r1"],)))
+    graph = graph_of(t="r1", r1="r2", r2="r1 r3")
+    assert next_to(graph, "r1") == {"r2"}
+    assert next_to(graph, "r3") == {"r2"}
+    assert next_to(graph, "t") == set()
+    graph.update(Announcement(peer_id=NAMES["r2"], sequence=2, tags=("relay-capable",), relays=()))
+    assert next_to(graph, "r1") == {"r2"}  # r1 still says so
+    assert next_to(graph, "r3") == set()
+    graph.update(Announcement(peer_id=NAMES["r2"], sequence=3, relays=(NAMES["r1"],)))
     assert not graph.is_relay(NAMES["r2"])
-    assert list(graph.relays_next_to(NAMES["r1"])) == []
+    assert next_to(graph, "r1") == set()
     graph.update(withdrawal(NAMES["r1"], 2))
     assert set(graph.live) == {T, NAMES["r2"]}
     graph.remove(T)
     graph.remove(T)
     graph.remove(NAMES["r2"])
     assert not graph.live
-    assert not graph._named_by
+    assert not graph._edges
+    assert not graph._named
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.sets(st.integers(0, 4)))))
+def test_a_changed_graph_equals_a_new_one(
+    changes: list[tuple[int, bool, set[int]]],
+) -> None:
+    graph = MeshGraph()
+    for sequence, (number, capable, named) in enumerate(changes):
+        if number in named:  # stands for a removal
+            graph.remove(peer(number))
+            continue
+        graph.update(
+            Announcement(
+                peer_id=peer(number),
+                sequence=sequence,
+                tags=(TAG_RELAY_CAPABLE,) if capable else (),
+                relays=tuple(map(peer, named)),
+            )
+        )
+    fresh = MeshGraph(graph.live.values())
+    assert graph._edges == fresh._edges
+    assert graph._relays == fresh._relays
 
 
 # Raced against all simple paths, one by one.

@@ -91,9 +91,9 @@ def test_newer_takes_the_place_of_older() -> None:
     table = store()
     table.accept(signed(2, 5, relays=(B,)), A, 0.0)
     table.accept(far(3, 1), A, 0.0)
-    assert set(table.graph.relays_next_to(B)) == {A}
+    assert table.graph.relays_next_to([B.raw]) == {A.raw}
     assert table.accept(signed(2, 6), A, 1.0).verdict is Verdict.NEW
-    assert set(table.graph.relays_next_to(B)) == set()
+    assert table.graph.relays_next_to([B.raw]) == set()
     assert table.stats().live == 2
 
 
