@@ -1,0 +1,115 @@
+"""One way on which a session's packets can travel, and what is known of it."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Union
+
+from ..addresses import Address
+from ..wire.packets import BASE_DATAGRAM_SIZE, CIRCUIT_HEADER_SIZE, DATA_OVERHEAD, circuit_header
+from .congestion import Cubic
+from .mtu import MtuSearch
+from .pacer import Pacer
+from .rtt import RttEstimator
+
+if TYPE_CHECKING:
+    from ..identity import PeerId
+
+__all__ = ["DirectKey", "Path", "PathKey", "PathKind"]
+
+#: A direct path: the number of our socket, and the other side's address.
+DirectKey = tuple[int, Address]
+#: What tells a path from another: :data:`DirectKey`, or a circuit's 8-byte id.
+PathKey = Union[DirectKey, bytes]
+
+
+class PathKind(enum.Enum):
+    """Whether a path goes straight to the peer or over a node that relays."""
+
+    DIRECT = "direct"
+    RELAYED = "relayed"
+
+
+class Path:
+    """State of one path.  Times are seconds on the node's clock, sizes bytes of UDP payload."""
+
+    __slots__ = (
+        "chunk",
+        "congestion",
+        "created",
+        "eliciting_in_flight",
+        "failed",
+        "key",
+        "kind",
+        "largest_acked",
+        "last_eliciting",
+        "last_received",
+        "loss_time",
+        "mtu",
+        "overhead",
+        "pacer",
+        "prefix",
+        "pto_count",
+        "received_unvalidated",
+        "rtt",
+        "sent_unvalidated",
+        "suspect",
+        "tokens",
+        "validated",
+        "via",
+    )
+
+    def __init__(
+        self, key: PathKey, *, via: PeerId | None, mtu_limit: int, now: float
+    ) -> None:
+        self.key = key
+        self.via = via
+        self.kind = PathKind.RELAYED if isinstance(key, bytes) else PathKind.DIRECT
+        #: What goes in front of every packet: the circuit header, or nothing.
+        self.prefix = circuit_header(key) if isinstance(key, bytes) else b""
+        self.overhead = DATA_OVERHEAD + (CIRCUIT_HEADER_SIZE if self.prefix else 0)
+        self.rtt = RttEstimator()
+        self.congestion = Cubic(BASE_DATAGRAM_SIZE)
+        self.pacer = Pacer(BASE_DATAGRAM_SIZE)
+        self.mtu = MtuSearch(mtu_limit)
+        #: Plaintext bytes of a full packet.
+        self.chunk = self.mtu.current - self.overhead
+        self.validated = False
+        #: No answer to repeated probes; another path is to be preferred.
+        self.suspect = False
+        #: Gone for good: the circuit was closed.
+        self.failed = False
+        self.created = now
+        self.last_received = now
+        self.last_eliciting = now
+        self.eliciting_in_flight = 0
+        self.largest_acked = -1
+        self.loss_time = float("inf")
+        self.pto_count = 0
+        self.received_unvalidated = 0
+        self.sent_unvalidated = 0
+        #: Challenges under way: token to the time it was sent.
+        self.tokens: dict[bytes, float] = {}
+
+    def __repr__(self) -> str:
+        where = f"via {self.via.short}" if self.via else str(self.key[1])
+        return f"<Path {self.kind.value} {where} rtt={self.rtt.smoothed * 1e3:.1f}ms>"
+
+    @property
+    def address(self) -> Address | None:
+        """The peer's address on a direct path."""
+        return None if isinstance(self.key, bytes) else self.key[1]
+
+    @property
+    def usable(self) -> bool:
+        """Data may travel here."""
+        return self.validated and not self.failed
+
+    def size_changed(self) -> None:
+        """The datagram size changed: keep what depends on it in step."""
+        self.chunk = self.mtu.current - self.overhead
+        self.congestion.set_segment(self.mtu.current)
+
+    def may_send(self, size: int) -> bool:
+        """Whether an unvalidated path may carry ``size`` more bytes (at most three times what came from it)."""
+        return self.validated or self.sent_unvalidated + size <= 3 * self.received_unvalidated

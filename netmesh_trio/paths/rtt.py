@@ -1,0 +1,47 @@
+"""Round-trip time of one path (RFC 9002, section 5)."""
+
+from __future__ import annotations
+
+__all__ = ["GRANULARITY", "INITIAL_RTT", "MAX_ACK_DELAY", "RttEstimator"]
+
+#: Seconds assumed before the first sample; lower than RFC 9002's 333 ms because the handshake usually gives one.
+INITIAL_RTT = 0.2
+#: The timer granularity of RFC 9002, seconds: an event loop wakes to the millisecond.
+GRANULARITY = 0.001
+#: How long a receiver may hold back an acknowledgement, seconds.
+MAX_ACK_DELAY = 0.025
+
+
+class RttEstimator:
+    """Smoothed round-trip time and its variation, in seconds."""
+
+    __slots__ = ("latest", "minimum", "samples", "smoothed", "variation")
+
+    def __init__(self) -> None:
+        self.latest = self.smoothed = INITIAL_RTT
+        self.variation = INITIAL_RTT / 2
+        self.minimum = float("inf")
+        self.samples = 0
+
+    def sample(self, rtt: float, ack_delay: float) -> None:
+        """Take in one measurement; ``ack_delay`` is what the other side says it held the answer back."""
+        rtt = max(rtt, 1e-6)
+        self.latest = rtt
+        self.minimum = min(self.minimum, rtt)
+        if self.samples == 0:
+            self.smoothed = rtt
+            self.variation = rtt / 2
+        else:
+            ack_delay = min(ack_delay, MAX_ACK_DELAY)
+            adjusted = rtt - ack_delay if rtt >= self.minimum + ack_delay else rtt
+            self.variation = 0.75 * self.variation + 0.25 * abs(self.smoothed - adjusted)
+            self.smoothed = 0.875 * self.smoothed + 0.125 * adjusted
+        self.samples += 1
+
+    def pto(self) -> float:
+        """The probe timeout before backoff (RFC 9002, section 6.2.1), seconds."""
+        return self.smoothed + max(4 * self.variation, GRANULARITY) + MAX_ACK_DELAY
+
+    def loss_delay(self) -> float:
+        """How long after a later packet's acknowledgement an earlier one counts as lost, seconds."""
+        return max(1.125 * max(self.smoothed, self.latest), GRANULARITY)

@@ -1,0 +1,72 @@
+"""Which packets came in: the replay window, and what to acknowledge when."""
+
+from __future__ import annotations
+
+from ..paths.rtt import MAX_ACK_DELAY
+from ..wire import frames
+from .ranges import RangeSet
+
+__all__ = ["AckTracker"]
+
+# Runs kept apart.  With more holes than this the oldest are given up: packets in them count as replays.
+_MAX_RUNS = 256
+# Acknowledge at once from this many packets on (RFC 9000, section 13.2.2).
+_EVERY = 2
+
+
+class AckTracker:
+    """Received packet numbers of a session, across all its paths and keys."""
+
+    __slots__ = ("_received", "deadline", "eliciting", "expected", "floor", "immediate", "largest_at")
+
+    def __init__(self) -> None:
+        self._received = RangeSet()
+        #: Everything below counts as seen.
+        self.floor = 0
+        #: One more than the largest received.
+        self.expected = 0
+        self.largest_at = 0.0
+        #: Packets received since the last acknowledgement that ask for one.
+        self.eliciting = 0
+        self.immediate = False
+        self.deadline = float("inf")
+
+    def is_new(self, number: int) -> bool:
+        """Whether a packet of this number may still be taken in (it has to pass the AEAD too)."""
+        return number >= self.expected or (number >= self.floor and number not in self._received)
+
+    def add(self, first: int, stop: int, eliciting: int, now: float) -> None:
+        """Packets ``[first, stop)``, all new, came in; ``eliciting`` of them ask for an acknowledgement."""
+        if first != self.expected:
+            self.immediate = self.immediate or eliciting > 0
+        self._received.add(first, stop)
+        if len(self._received) > _MAX_RUNS:
+            self.floor = self._received.forget_lowest(len(self._received) - _MAX_RUNS)
+        if stop > self.expected:
+            self.expected = stop
+            self.largest_at = now
+        if eliciting:
+            if not self.eliciting:
+                self.deadline = now + MAX_ACK_DELAY
+            self.eliciting += eliciting
+
+    def due(self, now: float) -> bool:
+        """An acknowledgement should go out even if nothing else does."""
+        return self.eliciting > 0 and (
+            self.immediate or self.eliciting >= _EVERY or now >= self.deadline
+        )
+
+    def encode(self, now: float) -> bytes:
+        """The ACK frame, and note that it goes out."""
+        starts, stops = self._received.starts, self._received.stops
+        count = min(len(starts), frames.ACK_MAX_RANGES)
+        runs = [(starts[-i], stops[-i] - 1) for i in range(1, count + 1)]
+        self.eliciting = 0
+        self.immediate = False
+        self.deadline = float("inf")
+        return frames.encode_ack(runs, now - self.largest_at)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to acknowledge at all."""
+        return self.expected > 0

@@ -1,0 +1,140 @@
+"""The packet keys of a session, and their renewal.
+
+Keys come in generations; a DATA packet names its own by the low eight bits.  Generation 0 is the handshake's.  To
+renew, the side that opened the session sends ``REKEY [generation, ephemeral key]`` inside it, the other answers
+alike, and both derive the next generation from the old secret and the fresh Diffie-Hellman result: a key that leaks
+tomorrow opens nothing of today, and one that leaked yesterday opens nothing after the next renewal.  Packet numbers
+go on counting, and the old key still opens what is under way, so no stream notices.
+
+REKEY messages (subprotocol 0x0E01): generation u32, X25519 public key 32 bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Callable
+
+import nacl.bindings
+import nacl.exceptions
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from ..wire.errors import DecodeError
+
+__all__ = ["KeyRing", "pack_nonce"]
+
+#: The AEAD nonce of a packet number: four zero bytes, then the number, little-endian (Noise, section 12.3).
+pack_nonce = struct.Struct("<4xQ").pack
+
+_REKEY = struct.Struct(">I32s")
+
+
+class KeyRing:
+    """Keys of both directions.  ``encrypt`` and ``decrypt`` are the current generation's bound methods."""
+
+    __slots__ = (
+        "_decrypters",
+        "_ephemeral",
+        "_initiator",
+        "_pending",
+        "_random_bytes",
+        "_secret",
+        "encrypt",
+        "generation",
+        "renewals",
+        "sent_generation",
+    )
+
+    def __init__(
+        self,
+        send_key: bytes,
+        receive_key: bytes,
+        secret: bytes,
+        initiator: bool,
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._secret = secret
+        self._initiator = initiator
+        self._random_bytes = random_bytes
+        self._ephemeral: bytes | None = None
+        self._decrypters = {0: ChaCha20Poly1305(receive_key).decrypt}
+        self._pending: Callable[[bytes, bytes, None], bytes] | None = None
+        self.encrypt = ChaCha20Poly1305(send_key).encrypt
+        #: The newest generation that we can receive, and the one that we send with.
+        self.generation = 0
+        self.sent_generation = 0
+        self.renewals = 0
+
+    def decrypter(self, epoch: int) -> Callable[[bytes, bytes, None], bytes] | None:
+        """The decrypting function for a packet's epoch byte, if we still (or already) have the key."""
+        for generation, decrypt in self._decrypters.items():
+            if generation & 0xFF == epoch:
+                return decrypt
+        return None
+
+    def start_renewal(self) -> bytes | None:
+        """The opener's REKEY message, or None while one is under way."""
+        if self._ephemeral is not None:
+            return None
+        self._ephemeral = self._random_bytes(32)
+        public = nacl.bindings.crypto_scalarmult_base(self._ephemeral)
+        return _REKEY.pack(self.generation + 1, public)
+
+    def receive_rekey(self, payload: bytes) -> bytes | None:
+        """Take in the other side's REKEY; return the answer, if one is due.  Repeats do nothing."""
+        if len(payload) != _REKEY.size:
+            raise DecodeError("REKEY of a wrong size")
+        generation, theirs = _REKEY.unpack(payload)
+        if generation != self.generation + 1:
+            if generation > self.generation:
+                raise DecodeError("REKEY skips a generation")
+            return None
+        if self._initiator:
+            if self._ephemeral is None:
+                raise DecodeError("REKEY that nobody asked for")
+            mine, self._ephemeral = self._ephemeral, None
+            send = self._derive(mine, theirs, own_first=True)
+            self.encrypt = send
+            self.sent_generation = self.generation
+            return None
+        if self._pending is not None:
+            raise DecodeError("REKEY before the last one was used")
+        mine = self._random_bytes(32)
+        public = nacl.bindings.crypto_scalarmult_base(mine)
+        # we send with the new key once the opener does: only then do we know that it has our answer
+        self._pending = self._derive(mine, theirs, own_first=False)
+        return _REKEY.pack(self.generation, public)
+
+    def on_received(self, epoch: int) -> None:
+        """A packet of a new epoch was authentic: the other side has the key, so we may send with it."""
+        if self._pending is not None and epoch == self.generation & 0xFF:
+            self.encrypt = self._pending
+            self._pending = None
+            self.sent_generation = self.generation
+
+    def _derive(
+        self, mine: bytes, theirs: bytes, own_first: bool
+    ) -> Callable[[bytes, bytes, None], bytes]:
+        try:
+            shared = nacl.bindings.crypto_scalarmult(mine, theirs)
+        except nacl.exceptions.CryptoError:
+            raise DecodeError("REKEY with a key of low order") from None
+        publics = [nacl.bindings.crypto_scalarmult_base(mine), theirs]
+        if not own_first:
+            publics.reverse()
+        root = hashlib.blake2s(shared + publics[0] + publics[1], key=self._secret).digest()
+        self._secret, to_responder, to_initiator = (
+            hashlib.blake2s(label, key=root).digest()
+            for label in (b"netmesh rekey secret", b"netmesh to responder", b"netmesh to initiator")
+        )
+        send, receive = (
+            (to_responder, to_initiator) if self._initiator else (to_initiator, to_responder)
+        )
+        self.generation += 1
+        self.renewals += 1
+        # two generations are kept: what is under way with the old key still opens
+        self._decrypters = {
+            g: d for g, d in self._decrypters.items() if g >= self.generation - 1
+        }
+        self._decrypters[self.generation] = ChaCha20Poly1305(receive).decrypt
+        return ChaCha20Poly1305(send).encrypt

@@ -1,0 +1,352 @@
+"""What a session sends next: packs frames into packets, batches of full packets first of all for speed."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..paths.path import Path
+from ..wire import frames
+from ..wire.packets import data_prefix
+from .keys import pack_nonce
+from .recovery import Control, FrameRecord, Reset, Sent, Stop, StreamData, Window
+from .send_stream import SendStream
+from .streams import SESSION
+
+if TYPE_CHECKING:
+    from .session import Session
+
+__all__ = ["LOW_WATER", "Outgoing", "Transmit"]
+
+# One batch: what the kernel takes in one call (UDP_SEGMENT: 64 KiB and 64 datagrams).
+_MAX_BATCH_BYTES = 65000
+_MAX_BATCH_PACKETS = 64
+#: A writer is woken when less than this many bytes of its stream are unsent.
+LOW_WATER = 256 * 1024
+_STREAM_LEN_HEADER = 15
+_MAX_WINDOWS = 16
+
+
+class Transmit(NamedTuple):
+    """Datagrams for one path: ``pieces`` joined, cut every ``size`` bytes."""
+
+    path: Path
+    pieces: Sequence[bytes]
+    size: int
+    total: int
+
+
+class Outgoing:
+    """The sending side of one session."""
+
+    __slots__ = (
+        "_probes_queue",
+        "_session",
+        "controls",
+        "datagrams",
+        "max_controls",
+        "max_datagrams",
+        "next_number",
+        "pacing_until",
+        "ping",
+        "probes",
+    )
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.next_number = 0
+        #: Frames that are repeated until they arrive; :attr:`max_controls` bounds what callers add.
+        self.controls: deque[Control | Reset | Stop] = deque()
+        self.max_controls = 1024
+        self.datagrams: deque[bytes] = deque()
+        self.max_datagrams = 256
+        self.ping = False
+        #: Packets that may go out though the window is full: nothing was acknowledged for too long.
+        self.probes = 0
+        self.pacing_until = float("inf")
+        self._probes_queue: deque[tuple[Path, bytes]] = deque()
+
+    def queue_probe(self, path: Path, plain: bytes) -> None:
+        """Send these frames on that path, whichever is the present one."""
+        if len(self._probes_queue) < 64:
+            self._probes_queue.append((path, plain))
+
+    def queue_close(self, frame: bytes) -> None:
+        """CLOSE goes out on every usable path, and nothing after it."""
+        self._probes_queue.clear()
+        for path in self._session.paths.values():
+            if path.usable:
+                self._probes_queue.append((path, frame))
+
+    def seal(self, plain: bytes, path: Path, now: float) -> bytes:
+        """One packet, without the path's prefix."""
+        session = self._session
+        keys = session.keys
+        nonce = pack_nonce(self.next_number)
+        self.next_number += 1
+        session.last_sent = now
+        session.stats.packets_sent += 1
+        head = data_prefix(keys.sent_generation, session.remote_index)
+        return head + nonce[4:] + keys.encrypt(nonce, plain, None)
+
+    def transmit(self, now: float) -> Transmit | None:
+        """The next datagrams, or None when there is nothing to send or nothing may be sent now."""
+        session = self._session
+        while self._probes_queue:
+            path, plain = self._probes_queue.popleft()
+            size = len(plain) + path.overhead
+            if path.failed or not path.may_send(size):
+                continue
+            packet = path.prefix + self.seal(plain, path, now)
+            if not path.validated:
+                path.sent_unvalidated += size
+            session.stats.bytes_sent += size
+            return Transmit(path, (packet,), size, size)
+        path = session.path  # type: ignore[assignment]
+        if path is None or session.closed is not None:
+            return None
+        self.pacing_until = float("inf")
+        acking = session.acks.due(now)
+        if not self._anything():
+            if acking:
+                return self._mixed(path, now, 0)
+            return self._mtu_probe(path, now)
+        congestion = path.congestion
+        room = _MAX_BATCH_BYTES
+        if self.probes:
+            self.probes -= 1
+            room = path.mtu.current
+        else:
+            available = int(congestion.available())
+            if available < path.mtu.current:
+                congestion.limited = True
+                return self._mixed(path, now, 0) if acking else None
+            allowed = path.pacer.allowance(
+                congestion.window,
+                path.rtt.smoothed,
+                path.mtu.current,
+                congestion.window < congestion.ssthresh,
+                now,
+            )
+            if allowed < path.mtu.current:
+                self.pacing_until = path.pacer.next_time(path.mtu.current)
+                return self._mixed(path, now, 0) if acking else None
+            room = min(room, available, int(allowed))
+        if not path.mtu.outstanding and room > path.mtu.current:
+            probe = self._mtu_probe(path, now)
+            if probe is not None:
+                return probe
+        if not (acking or self.controls or self.datagrams or session.streams.window_dirty or self.ping):
+            stream = session.streams.head()
+            if stream is not None and not stream.lost:
+                batch = self._bulk(stream, path, room, now)
+                if batch is not None:
+                    return batch
+        return self._mixed(path, now, room)
+
+    def _anything(self) -> bool:
+        streams = self._session.streams
+        return bool(
+            self.controls
+            or self.datagrams
+            or streams.window_dirty
+            or self.ping
+            or self.probes
+            or streams.head() is not None
+        )
+
+    def _bulk(self, stream: SendStream, path: Path, room: int, now: float) -> Transmit | None:
+        """Full packets of one stream's new data, as many as may go out in one call."""
+        session = self._session
+        chunk = path.chunk - frames.STREAM_HEADER_SIZE
+        size = path.mtu.current
+        streams = session.streams
+        count = min(room // size, _MAX_BATCH_PACKETS)
+        if not streams.alone:
+            count = min(count, stream.quota)
+        offset = stream.next
+        blob, at, count = stream.take_bulk(chunk, count, streams.credit)
+        if not count:
+            return None
+        keys = session.keys
+        encrypt = keys.encrypt
+        nonce_of = pack_nonce
+        header_of = frames.pack_stream_header
+        kind = frames.STREAM
+        stream_id = stream.id
+        head = path.prefix + data_prefix(keys.sent_generation, session.remote_index)
+        first = number = self.next_number
+        pieces: list[bytes] = []
+        append = pieces.append
+        for start in range(at, at + count * chunk, chunk):
+            nonce = nonce_of(number)
+            append(head + nonce[4:])
+            append(
+                encrypt(
+                    nonce,
+                    header_of(kind, stream_id, offset + start - at) + blob[start : start + chunk],
+                    None,
+                )
+            )
+            number += 1
+        self.next_number = number
+        streams.sent += count * chunk
+        stream.quota -= count
+        if stream.unsent < LOW_WATER:
+            session.drained.add(stream_id)
+        session.sent.records.append(
+            Sent(first, number - 1, size, path, now, stream, offset, chunk, ())
+        )
+        self._account(path, count, count * size, now)
+        return Transmit(path, pieces, size, count * size)
+
+    def _account(self, path: Path, count: int, total: int, now: float) -> None:
+        session = self._session
+        path.congestion.on_sent(total)
+        path.pacer.on_sent(total)
+        path.eliciting_in_flight += count
+        path.last_eliciting = now
+        session.last_sent = now
+        session.stats.packets_sent += count
+        session.stats.bytes_sent += total
+
+    def _mixed(self, path: Path, now: float, room: int) -> Transmit | None:
+        """One packet of whatever is due.  With ``room`` 0 only an acknowledgement may go out."""
+        session = self._session
+        parts: list[bytes] = []
+        records: list[FrameRecord] = []
+        left = path.chunk
+        if session.acks.eliciting:
+            ack = session.acks.encode(now)
+            parts.append(ack)
+            left -= len(ack)
+        eliciting = False
+        if room:
+            left = self._pack_controls(parts, records, left)
+            while self.datagrams and len(self.datagrams[0]) <= left:
+                datagram = self.datagrams.popleft()
+                parts.append(datagram)
+                left -= len(datagram)
+                eliciting = True
+            if self.datagrams and len(self.datagrams[0]) > path.chunk:
+                self.datagrams.popleft()  # the path shrank since it was queued
+                session.stats.datagrams_dropped += 1
+            self._pack_streams(parts, records, left)
+            if self.ping or (not records and not eliciting and self.probes):
+                if not records and not eliciting:
+                    parts.insert(0, bytes((frames.PING,)))
+                    eliciting = True
+                self.ping = False
+        if not parts:
+            return None
+        plain = parts[0] if len(parts) == 1 else b"".join(parts)
+        number = self.next_number
+        packet = path.prefix + self.seal(plain, path, now)
+        size = len(packet)
+        if records or eliciting:
+            session.sent.records.append(
+                Sent(number, number, size, path, now, None, 0, 0, records)
+            )
+            path.congestion.on_sent(size)
+            path.pacer.on_sent(size)
+            path.eliciting_in_flight += 1
+            path.last_eliciting = now
+        session.stats.bytes_sent += size
+        return Transmit(path, (packet,), size, size)
+
+    def _pack_controls(self, parts: list[bytes], records: list[FrameRecord], left: int) -> int:
+        session = self._session
+        streams = session.streams
+        if streams.window_dirty:
+            told = [streams.window_dirty.pop() for _ in range(min(len(streams.window_dirty), _MAX_WINDOWS))]
+            frame = frames.encode_control(
+                frames.SUBPROTOCOL_STREAM_WINDOW,
+                streams.encode_windows(t for t in told if t != SESSION),
+            )
+            parts.append(frame)
+            records.append(Window(told))
+            left -= len(frame)
+        while self.controls and len(self.controls[0].frame) <= left:
+            control = self.controls.popleft()
+            parts.append(control.frame)
+            records.append(control)
+            left -= len(control.frame)
+        return left
+
+    def _pack_streams(self, parts: list[bytes], records: list[FrameRecord], left: int) -> None:
+        session = self._session
+        streams = session.streams
+        pending: list[tuple[int, int, bytes | bytearray, bool]] = []
+        while left > _STREAM_LEN_HEADER:
+            stream = streams.head()
+            if stream is None:
+                break
+            offset, data, fin, new = stream.take(left - _STREAM_LEN_HEADER, streams.credit)
+            if not data and not fin:
+                continue  # what was lost has been acknowledged meanwhile
+            if new:
+                streams.sent += len(data)
+            stream.quota -= 1
+            if stream.unsent < LOW_WATER:
+                session.drained.add(stream.id)
+            left -= _STREAM_LEN_HEADER + len(data)
+            pending.append((stream.id, offset, data, fin))
+            records.append(StreamData(stream, offset, len(data), fin))
+        if not pending:
+            return
+        last = len(pending) - 1
+        for i, (stream_id, offset, data, fin) in enumerate(pending):
+            if i == last:  # the data runs to the end of the packet: no length needed
+                kind = frames.STREAM_FIN if fin else frames.STREAM
+                parts.append(frames.pack_stream_header(kind, stream_id, offset))
+            else:
+                kind = frames.STREAM_LEN_FIN if fin else frames.STREAM_LEN
+                parts.append(frames.pack_stream_len_header(kind, stream_id, offset, len(data)))
+            parts.append(data)
+
+    def _mtu_probe(self, path: Path, now: float) -> Transmit | None:
+        session = self._session
+        if not (session.streams.sent or session.streams.received) or not path.rtt.samples:
+            return None  # nobody needs larger datagrams yet
+        size = path.mtu.next_probe(now)
+        if not size or path.congestion.available() < size:
+            return None
+        path.mtu.on_probe_sent(size)
+        plain = bytes((frames.PING,)) + bytes(size - path.overhead - 1)
+        number = self.next_number
+        packet = path.prefix + self.seal(plain, path, now)
+        session.sent.records.append(
+            Sent(number, number, size, path, now, None, 0, 0, (), probe=True)
+        )
+        self._account(path, 1, size, now)
+        session.stats.packets_sent -= 1  # seal() counted it
+        return Transmit(path, (packet,), size, size)
+
+    def again(self, record: Sent, only_first: bool = False) -> None:
+        """Queue what a record carried once more."""
+        streams = self._session.streams
+        if record.stream is not None:
+            count = 1 if only_first else record.last - record.first + 1
+            record.stream.on_lost(record.offset, count * record.chunk, False)
+            streams.enqueue(record.stream)
+            return
+        for frame in record.frames:
+            if isinstance(frame, StreamData):
+                frame.stream.on_lost(frame.offset, frame.length, frame.fin)
+                streams.enqueue(frame.stream)
+            elif isinstance(frame, Window):
+                streams.window_dirty.update(
+                    s for s in frame.stream_ids if s == SESSION or s in streams.receiving
+                )
+            elif isinstance(frame, Reset):
+                if not frame.stream.reset_acked:
+                    self.controls.appendleft(frame)
+            elif isinstance(frame, Stop):
+                stream = streams.receiving.get(frame.stream_id)
+                if stream is not None and not stream.complete:
+                    self.controls.appendleft(frame)
+            else:
+                self.controls.appendleft(frame)
+
+

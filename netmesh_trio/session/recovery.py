@@ -1,0 +1,214 @@
+"""What was sent and is not yet acknowledged; which of it is lost (RFC 9002, sections 5 and 6).
+
+The books are kept by runs: a batch of full packets that carries consecutive bytes of one stream is one record.  An
+acknowledgement or a loss that covers part of a record splits it, so nothing has to be kept per packet until a packet
+is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Union
+
+from ..paths.path import Path
+from .send_stream import SendStream
+
+__all__ = ["Control", "FrameRecord", "Reset", "Sent", "SentPackets", "Stop", "StreamData", "Window"]
+
+_PACKET_THRESHOLD = 3
+
+
+class StreamData:
+    """Record of a STREAM frame."""
+
+    __slots__ = ("fin", "length", "offset", "stream")
+
+    def __init__(self, stream: SendStream, offset: int, length: int, fin: bool) -> None:
+        self.stream = stream
+        self.offset = offset
+        self.length = length
+        self.fin = fin
+
+
+class Control:
+    """Record of a frame that is sent again, as it is, until it arrives."""
+
+    __slots__ = ("frame",)
+
+    def __init__(self, frame: bytes) -> None:
+        self.frame = frame
+
+
+class Reset:
+    """Record of a RESET_STREAM frame."""
+
+    __slots__ = ("frame", "stream")
+
+    def __init__(self, stream: SendStream, frame: bytes) -> None:
+        self.stream = stream
+        self.frame = frame
+
+
+class Stop:
+    """Record of a STOP_SENDING frame for a stream."""
+
+    __slots__ = ("frame", "stream_id")
+
+    def __init__(self, stream_id: int, frame: bytes) -> None:
+        self.stream_id = stream_id
+        self.frame = frame
+
+
+class Window:
+    """Record of a stream-window message: on loss the then newest limits are sent."""
+
+    __slots__ = ("stream_ids",)
+
+    def __init__(self, stream_ids: Sequence[int]) -> None:
+        self.stream_ids = stream_ids
+
+
+FrameRecord = Union[StreamData, Control, Reset, Stop, Window]
+
+
+class Sent:
+    """Packets ``first`` to ``last``, all of ``size`` bytes, sent together.
+
+    Either each carries ``chunk`` bytes of ``stream`` from ``offset`` on, or it is a single packet with ``frames``.
+    """
+
+    __slots__ = ("chunk", "first", "frames", "last", "offset", "path", "probe", "size", "stream", "time")
+
+    def __init__(
+        self,
+        first: int,
+        last: int,
+        size: int,
+        path: Path,
+        time: float,
+        stream: SendStream | None,
+        offset: int,
+        chunk: int,
+        frames: Sequence[FrameRecord],
+        probe: bool = False,
+    ) -> None:
+        self.first = first
+        self.last = last
+        self.size = size
+        self.path = path
+        self.time = time
+        self.stream = stream
+        self.offset = offset
+        self.chunk = chunk
+        self.frames = frames
+        #: A probe for a larger datagram: its loss says nothing about congestion.
+        self.probe = probe
+
+    @property
+    def total(self) -> int:
+        """Bytes of all its packets."""
+        return (self.last - self.first + 1) * self.size
+
+    def split(self, number: int) -> Sent:
+        """Cut before packet ``number``; self keeps the earlier part, the later is returned."""
+        later = Sent(
+            number,
+            self.last,
+            self.size,
+            self.path,
+            self.time,
+            self.stream,
+            self.offset + (number - self.first) * self.chunk,
+            self.chunk,
+            self.frames,
+            self.probe,
+        )
+        self.last = number - 1
+        return later
+
+
+class SentPackets:
+    """Ack-eliciting packets in flight, in the order of their numbers."""
+
+    __slots__ = ("records",)
+
+    def __init__(self) -> None:
+        self.records: list[Sent] = []
+
+    def _find(self, number: int) -> int:
+        """Index of the first record that ends at ``number`` or later."""
+        records = self.records
+        low, high = 0, len(records)
+        while low < high:
+            middle = (low + high) // 2
+            if records[middle].last < number:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def acknowledge(self, runs: Sequence[tuple[int, int]]) -> list[Sent]:
+        """Take out what ``runs`` (newest first) acknowledges; newest records first by run."""
+        records = self.records
+        taken: list[Sent] = []
+        for first, last in runs:
+            if not records or last < records[0].first:
+                break  # runs only get older
+            i = self._find(first)
+            if i == len(records) or records[i].first > last:
+                continue
+            if records[i].first < first:
+                records.insert(i + 1, records[i].split(first))
+                i += 1
+            j = self._find(last + 1)
+            if j < len(records) and records[j].first <= last:
+                records.insert(j + 1, records[j].split(last + 1))
+                j += 1
+            taken += records[i:j]
+            del records[i:j]
+        return taken
+
+    def detect_lost(self, top: int, now: float) -> list[Sent]:
+        """Take out what counts as lost now, and lower each path's next loss time to when more would.
+
+        ``top`` is the largest packet number acknowledged on any path.
+
+        Numbers are compared within a path only: two paths reorder each other all the time.
+        """
+        lost: list[Sent] = []
+        kept: list[Sent] = []
+        stop = 0
+        for record in self.records:
+            if record.first > top:
+                break
+            stop += 1
+            path = record.path
+            if record.first > path.largest_acked:
+                kept.append(record)
+                continue
+            deadline = record.time + path.rtt.loss_delay()
+            if deadline <= now or record.last <= path.largest_acked - _PACKET_THRESHOLD:
+                if record.last < path.largest_acked:
+                    lost.append(record)
+                    continue
+            elif record.first <= path.largest_acked - _PACKET_THRESHOLD:
+                kept.append(record.split(path.largest_acked - _PACKET_THRESHOLD + 1))
+                lost.append(record)
+                path.loss_time = min(path.loss_time, deadline)
+                continue
+            path.loss_time = min(path.loss_time, deadline)
+            kept.append(record)
+        if lost:
+            self.records[:stop] = kept
+        return lost
+
+    def take_path(self, path: Path) -> list[Sent]:
+        """Take out everything sent on ``path``: it is given up."""
+        taken = [r for r in self.records if r.path is path]
+        if taken:
+            self.records = [r for r in self.records if r.path is not path]
+        return taken
+
+    def oldest(self, path: Path) -> Sent | None:
+        """The oldest record on ``path``."""
+        return next((r for r in self.records if r.path is path), None)

@@ -1,0 +1,791 @@
+"""A session: everything that two nodes share once they know each other's keys.  No I/O, no clock, no chance.
+
+How to drive one, in this order and without a checkpoint in between:
+
+1. feed it: a batch of datagrams (:meth:`Session.receive`), a timeout (:meth:`Session.on_timeout`), or a command;
+2. send what :meth:`Session.transmit` returns, until it returns None;
+3. take the events: :attr:`Session.events`, :attr:`Session.readable`, :attr:`Session.drained`;
+4. read :meth:`Session.next_deadline`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+
+from ..identity import PeerId
+from ..paths.choice import choose_path
+from ..paths.path import Path, PathKey, PathKind
+from ..wire import frames
+from ..wire.errors import DecodeError
+from ..wire.hello import Hello
+from ..wire.packets import (
+    BASE_DATAGRAM_SIZE,
+    DATA_HEADER_SIZE,
+    DATA_OVERHEAD,
+    data_prefix,
+    unpack_data_header,
+)
+from .acks import AckTracker
+from .events import (
+    Closed,
+    ControlReceived,
+    DatagramReceived,
+    Event,
+    PathActive,
+    PathSuspect,
+    PathValidated,
+    StreamArrived,
+    StreamsAllowed,
+    StreamStopped,
+)
+from .keys import KeyRing, pack_nonce
+from .outgoing import Outgoing, Transmit
+from .receive_stream import ReceiveStream
+from .recovery import Control, Reset, Sent, SentPackets, Stop, StreamData
+from .streams import StreamTable
+
+__all__ = ["CLOSE_NORMAL", "CLOSE_PROTOCOL", "Session", "SessionStats", "SessionTimes"]
+
+CLOSE_NORMAL = 0
+CLOSE_PROTOCOL = 1
+_MAX_PATHS = 8
+_CHALLENGE_TRIES = 4
+_INFINITY = float("inf")
+
+
+class SessionTimes(NamedTuple):
+    """Durations that govern a session, seconds."""
+
+    keep_alive: float = 25.0
+    dead_peer: float = 8.0
+    rekey: float = 600.0
+    #: Packets after which the keys are renewed, whatever the time.
+    rekey_packets: int = 1 << 28
+
+
+class SessionStats:
+    """Counters of one session; all only grow."""
+
+    __slots__ = (
+        "bytes_received",
+        "bytes_sent",
+        "control_dropped",
+        "datagrams_dropped",
+        "dropped_forged",
+        "dropped_invalid",
+        "dropped_replayed",
+        "packets_lost",
+        "packets_received",
+        "packets_sent",
+        "path_switches",
+        "unknown_controls",
+    )
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+    bytes_received: int
+    bytes_sent: int
+    control_dropped: int
+    datagrams_dropped: int
+    dropped_forged: int
+    dropped_invalid: int
+    dropped_replayed: int
+    packets_lost: int
+    packets_received: int
+    packets_sent: int
+    path_switches: int
+    unknown_controls: int
+
+
+class Session:
+    """One session with ``peer_id``.  See the module for how to drive it."""
+
+    def __init__(
+        self,
+        *,
+        peer_id: PeerId,
+        initiator: bool,
+        local_index: int,
+        remote_index: int,
+        keys: KeyRing,
+        local: Hello,
+        remote: Hello,
+        times: SessionTimes,
+        random_bytes: Callable[[int], bytes],
+        now: float,
+    ) -> None:
+        self.peer_id = peer_id
+        self.initiator = initiator
+        self.local_index = local_index
+        self.remote_index = remote_index
+        self.keys = keys
+        self.local = local
+        self.remote = remote
+        self.times = times
+        self.stats = SessionStats()
+        self.acks = AckTracker()
+        self.sent = SentPackets()
+        self.streams = StreamTable(
+            initiator=initiator,
+            session_window=local.session_window,
+            stream_window=local.stream_window,
+            max_streams=local.max_streams,
+            peer_session_limit=remote.session_window,
+            peer_stream_limit=remote.stream_window,
+            peer_max_streams=remote.max_streams,
+        )
+        self.paths: dict[PathKey, Path] = {}
+        #: The path that data travels on, once there is one.
+        self.path: Path | None = None
+        self.out = Outgoing(self)
+        self.events: list[Event] = []
+        #: Ids of streams on which a read would now return something, or whose state changed.
+        self.readable: set[int] = set()
+        #: Ids of streams whose unsent data fell below the low-water mark.
+        self.drained: set[int] = set()
+        self.closed: Closed | None = None
+        self.created = now
+        self.last_received = now
+        self.last_sent = now
+        self._random_bytes = random_bytes
+        self._prefix = int.from_bytes(data_prefix(0, local_index), "little")
+        self._decrypt = keys.decrypter(0)
+        self._rekeyed_at = now
+        self._rekeyed_number = 0
+        self._waiting_since = _INFINITY
+        self._moved_to: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"<Session with {self.peer_id.short} {'closed' if self.closed else self.path}>"
+
+    # paths
+
+    def add_path(self, key: PathKey, via: PeerId | None, now: float) -> Path:
+        """The path of that key, made if need be.  A full table gives up its least recently heard unused one."""
+        path = self.paths.get(key)
+        if path is None:
+            if len(self.paths) >= _MAX_PATHS:
+                spare = min(
+                    (p for p in self.paths.values() if p is not self.path),
+                    key=lambda p: (p.usable, p.last_received),
+                )
+                self.remove_path(spare, now)
+            limit = min(self.local.max_datagram_size, self.remote.max_datagram_size)
+            path = self.paths[key] = Path(key, via=via, mtu_limit=limit, now=now)
+        return path
+
+    def remove_path(self, path: Path, now: float) -> None:
+        """The path is gone; what was under way on it is sent again on another."""
+        path.failed = True
+        self.paths.pop(path.key, None)
+        self._requeue(self.sent.take_path(path), congestion=False, now=now)
+        path.eliciting_in_flight = 0
+        if path is self.path:
+            self.path = None
+            self.choose(now)
+            if self.path is None:
+                self.events.append(PathSuspect(path))
+
+    def validate(self, path: Path, now: float) -> None:
+        """The peer has been heard on this path in answer to us: data may travel on it."""
+        path.tokens.clear()
+        path.suspect = False
+        path.pto_count = 0
+        if not path.validated:
+            path.validated = True
+            self.events.append(PathValidated(path))
+        self.choose(now)
+
+    def choose(self, now: float) -> None:
+        """Take the best path.  The side that opened the session chooses, the other follows (as in ICE); a path
+        that does not work any more is left by either."""
+        best = choose_path(self.path, self.paths.values(), controlling=self.initiator)
+        if best is not None and best is not self.path:
+            self._switch(best, now)
+
+    def _switch(self, path: Path, now: float) -> None:
+        old = self.path
+        self.path = path
+        if old is not None:
+            self.stats.path_switches += 1
+            if old.suspect or old.failed:
+                self._requeue(self.sent.take_path(old), congestion=False, now=now)
+                old.eliciting_in_flight = 0
+        path.suspect = False
+        path.pto_count = 0
+        path.last_received = now
+        self.out.ping = True
+        self.events.append(PathActive(path, old))
+
+    def challenge(self, path: Path, now: float) -> bytes:
+        """A packet that, answered, validates the path; without the path's own prefix."""
+        return self.out.seal(bytes((frames.PATH_CHALLENGE,)) + self._token(path, now), path, now)
+
+    def queue_challenge(self, path: Path, now: float) -> None:
+        """Send a challenge on the path, with the next transmission."""
+        self.out.queue_probe(path, bytes((frames.PATH_CHALLENGE,)) + self._token(path, now))
+
+    def _token(self, path: Path, now: float) -> bytes:
+        token = self._random_bytes(8)
+        while len(path.tokens) >= _CHALLENGE_TRIES:
+            del path.tokens[next(iter(path.tokens))]
+        path.tokens[token] = now
+        return token
+
+    # receiving
+
+    def receive(self, data: memoryview, skip: int, stride: int, path: Path, now: float) -> bool:
+        """Take in a batch of DATA packets from one path; True if any was authentic.
+
+        ``data`` holds datagrams of ``stride`` bytes each (the last may be shorter); ``skip`` bytes in front of
+        every one are the circuit header.
+        """
+        stats = self.stats
+        acks = self.acks
+        receiving = self.streams.receiving
+        readable = self.readable
+        unpack = unpack_data_header
+        nonce = pack_nonce
+        decrypt = self._decrypt
+        total = len(data)
+        at = 0
+        run_first = run_stop = acks.expected
+        eliciting = 0
+        authentic = 0
+        highest_before = acks.expected
+        moved = False
+        grown = 0
+        try:
+            while at < total:
+                start = at + skip
+                at += stride
+                stop = at if at < total else total
+                if stop - start <= DATA_OVERHEAD:
+                    stats.dropped_invalid += 1
+                    continue
+                prefix, number = unpack(data, start)
+                opener = decrypt if prefix == self._prefix else self._opener(prefix)
+                if opener is None:
+                    stats.dropped_invalid += 1
+                    continue
+                if number != run_stop:
+                    if run_stop > run_first:
+                        acks.add(run_first, run_stop, eliciting, now)
+                        eliciting = 0
+                        run_first = run_stop
+                    if not acks.is_new(number):
+                        stats.dropped_replayed += 1
+                        continue
+                try:
+                    plain = opener(nonce(number), data[start + DATA_HEADER_SIZE : stop], None)
+                except (InvalidTag, OverflowError):
+                    stats.dropped_forged += 1
+                    continue
+                if number != run_stop:
+                    run_first = number
+                run_stop = number + 1
+                authentic += 1
+                if prefix != self._prefix:
+                    self._new_epoch(prefix, opener)
+                    decrypt = self._decrypt
+                if plain[0] == frames.STREAM and len(plain) > 13:
+                    # the whole packet is one STREAM frame: the bulk of all traffic
+                    eliciting += 1
+                    moved = moved or number >= highest_before
+                    stream_id, offset = frames.unpack_stream(plain, 1)
+                    stream = receiving.get(stream_id)
+                    if stream is None:
+                        if not self._arrived(stream_id):
+                            continue
+                        stream = receiving[stream_id]
+                    grown += stream.push(offset, plain, 13, len(plain), False)
+                    if stream.stop_code is not None:
+                        self._on_stopped(stream)
+                    readable.add(stream_id)
+                    continue
+                asks, non_probing = self._frames(plain, path, now)
+                eliciting += asks
+                if non_probing and number >= highest_before:
+                    moved = True
+                if self.closed:
+                    break
+            if grown:
+                self.streams.on_grown(grown)
+        except DecodeError as error:
+            stats.dropped_invalid += 1
+            self.fail(str(error), now)
+            return True
+        if run_stop > run_first:
+            acks.add(run_first, run_stop, eliciting, now)
+        stats.packets_received += authentic
+        stats.bytes_received += total
+        if authentic:
+            self.last_received = now
+            self._waiting_since = _INFINITY
+            path.last_received = now
+            if not path.validated:
+                self._heard_on_new_path(path, total, now)
+            if path is not self.path and moved:
+                self._peer_moved(path, now)
+            return True
+        return False
+
+    def _opener(self, prefix: int) -> Callable[[bytes, bytes, None], bytes] | None:
+        # another epoch of ours, or not ours at all
+        if (prefix ^ self._prefix) & ~0xFF00:
+            return None
+        return self.keys.decrypter(prefix >> 8 & 0xFF)
+
+    def _new_epoch(self, prefix: int, opener: Callable[[bytes, bytes, None], bytes]) -> None:
+        epoch = prefix >> 8 & 0xFF
+        if epoch == self.keys.generation & 0xFF:
+            self._prefix = prefix
+            self._decrypt = opener
+            self.keys.on_received(epoch)
+
+    def _heard_on_new_path(self, path: Path, size: int, now: float) -> None:
+        path.received_unvalidated += size
+        if path.kind is PathKind.RELAYED:
+            # a circuit leads to a node we have a session with: it cannot be somebody else's address
+            self.validate(path, now)
+        elif not path.tokens:
+            self.queue_challenge(path, now)
+
+    def _peer_moved(self, path: Path, now: float) -> None:
+        """The peer's newest data came on another path than ours: follow it once it is validated."""
+        if not path.validated:
+            self._moved_to = path
+        elif self.path is None or not self.initiator or self.path.suspect:
+            path.suspect = False
+            self._switch(path, now)
+
+    def _arrived(self, stream_id: int) -> bool:
+        if self.streams.arrived(stream_id):
+            self.events.append(StreamArrived(stream_id))
+            return True
+        return False
+
+    def _frames(self, plain: bytes, path: Path, now: float) -> tuple[int, bool]:
+        """Handle a packet's frames: ``(1 if it asks for an acknowledgement, whether it is more than a probe)``."""
+        at = 0
+        end = len(plain)
+        asks = 0
+        non_probing = False
+        while at < end:
+            kind = plain[at]
+            at += 1
+            if kind == frames.ACK:
+                runs, delay, at = frames.read_ack(plain, at)
+                self._on_ack(runs, delay, now)
+                continue
+            if kind == frames.PADDING:
+                break
+            asks = 1
+            if kind in (frames.PATH_CHALLENGE, frames.PATH_RESPONSE):
+                asks = 0 if end == 9 else asks
+                token = plain[at : at + 8]
+                at += 8
+                if len(token) != 8:
+                    raise DecodeError("path frame is cut short")
+                if kind == frames.PATH_CHALLENGE:
+                    self.out.queue_probe(path, bytes((frames.PATH_RESPONSE,)) + token)
+                else:
+                    self._on_path_response(token, path, now)
+                continue
+            non_probing = True
+            if frames.STREAM <= kind <= frames.STREAM_LEN_FIN:
+                at = self._on_stream(kind, plain, at)
+            elif kind == frames.CONTROL:
+                at = self._on_control(plain, at, path, now)
+            elif kind == frames.DATAGRAM:
+                service, payload, at = frames.read_datagram(plain, at)
+                self.events.append(DatagramReceived(service, payload))
+            elif kind == frames.RESET_STREAM:
+                self._need(plain, at, 16)
+                stream_id, code, size = frames.unpack_reset(plain, at)
+                at += 16
+                self._on_reset(stream_id, code, size)
+            elif kind == frames.STOP_SENDING:
+                self._need(plain, at, 8)
+                stream_id, code = frames.unpack_stop(plain, at)
+                at += 8
+                self._on_stop(stream_id, code)
+            elif kind == frames.CLOSE:
+                code, reason = frames.read_close(plain, at)
+                self._end("closed" if code == CLOSE_NORMAL else "protocol", reason)
+                return 0, True
+            elif kind != frames.PING:
+                raise DecodeError(f"unknown frame type {kind:#x}")
+        return asks, non_probing
+
+    @staticmethod
+    def _need(plain: bytes, at: int, size: int) -> None:
+        if len(plain) < at + size:
+            raise DecodeError("frame is cut short")
+
+    def _on_stream(self, kind: int, plain: bytes, at: int) -> int:
+        if kind & 2:
+            self._need(plain, at, 14)
+            stream_id, offset, size = frames.unpack_stream_len(plain, at)
+            start = at + 14
+            stop = start + size
+            self._need(plain, start, size)
+        else:
+            self._need(plain, at, 12)
+            stream_id, offset = frames.unpack_stream(plain, at)
+            start = at + 12
+            stop = len(plain)
+        stream = self.streams.receiving.get(stream_id)
+        if stream is None and self._arrived(stream_id):
+            stream = self.streams.receiving[stream_id]
+        if stream is not None:
+            self.streams.on_grown(stream.push(offset, plain, start, stop, bool(kind & 1)))
+            if stream.stop_code is not None:
+                self._on_stopped(stream)
+            self.readable.add(stream_id)
+        return stop
+
+    def _on_control(self, plain: bytes, at: int, path: Path, now: float) -> int:
+        self._need(plain, at, 4)
+        subprotocol, size = frames.unpack_control(plain, at)
+        start = at + 4
+        self._need(plain, start, size)
+        payload = plain[start : start + size]
+        if subprotocol == frames.SUBPROTOCOL_STREAM_WINDOW:
+            told, more = self.streams.receive_windows(payload)
+            self.drained.update(told)
+            if more:
+                self.events.append(StreamsAllowed())
+        elif subprotocol == frames.SUBPROTOCOL_REKEY:
+            answer = self.keys.receive_rekey(payload)
+            if answer is not None:
+                self.send_control(frames.SUBPROTOCOL_REKEY, answer)
+        else:
+            self.events.append(ControlReceived(subprotocol, payload, path))
+        return start + size
+
+    def _on_reset(self, stream_id: int, code: int, final_size: int) -> None:
+        stream = self.streams.receiving.get(stream_id)
+        if stream is None:
+            if not self._arrived(stream_id):
+                return
+            stream = self.streams.receiving[stream_id]
+        if stream.reset_code is None:
+            self.streams.on_grown(stream.reset(code, final_size))
+            if stream.reset_code is not None:
+                # what was not read, or never came, is given back to the session's window
+                self.streams.on_consumed(stream.discard(), stream)
+            self.readable.add(stream_id)
+            self._forget(stream_id)
+
+    def _on_stop(self, stream_id: int, code: int) -> None:
+        stream = self.streams.sending.get(stream_id)
+        if stream is None and self._arrived(stream_id):
+            stream = self.streams.sending[stream_id]
+        if stream is not None and stream.stop_code is None:
+            stream.stop_code = code
+            self.events.append(StreamStopped(stream_id, code))
+            self.drained.add(stream_id)
+            self.reset_stream(stream_id, code)
+
+    def _on_path_response(self, token: bytes, path: Path, now: float) -> None:
+        for known in self.paths.values():
+            sent_at = known.tokens.get(token)
+            if sent_at is not None:
+                if not known.rtt.samples:
+                    known.rtt.sample(now - sent_at, 0.0)
+                known.last_received = now
+                self.validate(known, now)
+                if self._moved_to is known:
+                    self._moved_to = None
+                    self._peer_moved(known, now)
+                return
+
+    # acknowledgements and loss
+
+    def _on_ack(self, runs: list[tuple[int, int]], delay: float, now: float) -> None:
+        largest = runs[0][1]
+        if largest >= self.out.next_number:
+            raise DecodeError("acknowledgement of a packet that was never sent")
+        acked = self.sent.acknowledge(runs)
+        if not acked:
+            return
+        per_path: dict[Path, list[Sent]] = {}
+        for record in acked:
+            per_path.setdefault(record.path, []).append(record)
+            self._delivered(record, now)
+        for path, records in per_path.items():
+            newest = max(records, key=lambda r: r.last)
+            path.largest_acked = max(path.largest_acked, newest.last)
+            if newest.last == largest:
+                path.rtt.sample(now - newest.time, delay)
+            path.eliciting_in_flight -= sum(r.last - r.first + 1 for r in records)
+            path.pto_count = 0
+            path.suspect = False
+            size = sum(r.total for r in records)
+            path.congestion.on_acked(
+                size, newest.time, path.rtt.latest, newest.last, self.out.next_number, now
+            )
+        self._detect_lost(now)
+
+    def _detect_lost(self, now: float) -> None:
+        top = -1
+        for path in self.paths.values():
+            path.loss_time = _INFINITY
+            top = max(top, path.largest_acked)
+        self._requeue(self.sent.detect_lost(top, now), congestion=True, now=now)
+
+    def _delivered(self, record: Sent, now: float) -> None:
+        stream = record.stream
+        if stream is not None:
+            size = (record.last - record.first + 1) * record.chunk
+            stream.on_acked(record.offset, size, False)
+            if stream.fin:
+                self._forget(stream.id)
+            return
+        if record.probe:
+            if record.path.mtu.on_probe_acked(record.size):
+                record.path.size_changed()
+            return
+        for frame in record.frames:
+            if isinstance(frame, StreamData):
+                frame.stream.on_acked(frame.offset, frame.length, frame.fin)
+                if frame.stream.fin:
+                    self._forget(frame.stream.id)
+            elif isinstance(frame, Reset):
+                frame.stream.reset_acked = True
+                self._forget(frame.stream.id)
+
+    def _forget(self, stream_id: int) -> None:
+        if self.streams.forget_if_done(stream_id):
+            self.readable.add(stream_id)
+
+    def _requeue(self, lost: list[Sent], *, congestion: bool, now: float) -> None:
+        per_path: dict[Path, list[Sent]] = {}
+        for record in lost:
+            count = record.last - record.first + 1
+            self.stats.packets_lost += count
+            if congestion:
+                record.path.eliciting_in_flight -= count
+            if record.probe:
+                record.path.mtu.on_probe_lost(record.size, now)
+                record.path.congestion.on_discarded(record.total)
+                continue
+            per_path.setdefault(record.path, []).append(record)
+            self.out.again(record)
+        for path, records in per_path.items():
+            size = sum(r.total for r in records)
+            if not congestion:
+                path.congestion.on_discarded(size)
+                continue
+            newest = max(r.time for r in records)
+            path.congestion.on_lost(size, newest, now)
+            if newest - min(r.time for r in records) > 3 * path.rtt.pto() and path.rtt.samples:
+                path.congestion.on_persistent_congestion()
+
+    # commands
+
+    def open_stream(self, priority: int) -> int | None:
+        """Open a stream and return its id; None when the peer's limit is reached (StreamsAllowed will tell)."""
+        if not self.streams.can_open():
+            return None
+        return self.streams.open(priority)
+
+    def write(self, stream_id: int, data: bytes | bytearray | memoryview) -> None:
+        """Append to the stream."""
+        stream = self.streams.sending[stream_id]
+        stream.write(data)
+        self.streams.enqueue(stream)
+
+    def finish(self, stream_id: int) -> None:
+        """End our half of the stream after what was written."""
+        stream = self.streams.sending.get(stream_id)
+        if stream is not None:
+            stream.finish()
+            self.streams.enqueue(stream)
+
+    def read(self, stream_id: int, max_bytes: int) -> bytes:
+        """Read from the stream; ``b""`` when there is nothing now, or no such stream any more."""
+        stream = self.streams.receiving.get(stream_id)
+        if stream is None:
+            return b""
+        data = stream.read(max_bytes)
+        if data:
+            self.streams.on_consumed(len(data), stream)
+        if stream.at_end:
+            self._forget(stream_id)
+        return data
+
+    def reset_stream(self, stream_id: int, code: int) -> None:
+        """Give up our half of the stream; the peer sees ``code``."""
+        stream = self.streams.sending.get(stream_id)
+        if stream is not None and stream.reset_code is None and not stream.done:
+            stream.reset(code)
+            frame = frames.encode_reset_stream(stream_id, code, stream.next)
+            self.out.controls.append(Reset(stream, frame))
+
+    def stop_stream(self, stream_id: int, code: int) -> None:
+        """Read no more of the stream; the peer is asked to reset it with ``code``."""
+        stream = self.streams.receiving.get(stream_id)
+        if stream is None or stream.stop_code is not None:
+            return
+        stream.stop_code = code
+        if not stream.complete:
+            self.out.controls.append(Stop(stream_id, frames.encode_stop_sending(stream_id, code)))
+        self._on_stopped(stream)
+
+    def _on_stopped(self, stream: ReceiveStream) -> None:
+        self.streams.on_consumed(stream.discard(), stream)
+        self._forget(stream.id)
+
+    def accept_stream(self, stream_id: int) -> None:
+        """Tell the peer that a stream of its found a taker (its window is announced)."""
+        self.streams.window_dirty.add(stream_id)
+
+    def send_control(self, subprotocol: int, payload: bytes) -> bool:
+        """Queue a message of a subprotocol; it is repeated until it arrives.  False when the queue is full."""
+        return self._queue_control(Control(frames.encode_control(subprotocol, payload)))
+
+    def _queue_control(self, record: Control) -> bool:
+        if len(self.out.controls) >= self.out.max_controls:
+            self.stats.control_dropped += 1
+            return False
+        self.out.controls.append(record)
+        return True
+
+    def send_datagram(self, service: bytes, payload: bytes) -> None:
+        """Queue an unreliable datagram.  A full queue loses its oldest."""
+        queue: deque[bytes] = self.out.datagrams
+        if len(queue) >= self.out.max_datagrams:
+            queue.popleft()
+            self.stats.datagrams_dropped += 1
+        queue.append(frames.encode_datagram(service, payload))
+
+    @property
+    def max_datagram_payload(self) -> int:
+        """Bytes of service name and datagram that fit into one packet of the present path."""
+        path = self.path
+        return (path.chunk if path else BASE_DATAGRAM_SIZE - DATA_OVERHEAD - 12) - 4 - 30
+
+    def ping(self) -> None:
+        """Have the peer answer something soon."""
+        self.out.ping = True
+
+    def close(self, code: int, reason: str, now: float) -> None:
+        """End the session: a CLOSE goes out on every path that works."""
+        if self.closed is None:
+            self.out.queue_close(frames.encode_close(code, reason))
+            self._end("closed" if code == CLOSE_NORMAL else "protocol", reason)
+
+    def fail(self, reason: str, now: float) -> None:
+        """The peer broke the protocol."""
+        self.close(CLOSE_PROTOCOL, reason, now)
+
+    def _end(self, why: str, detail: str) -> None:
+        if self.closed is None:
+            self.closed = Closed(why, detail)
+            self.events.append(self.closed)
+
+    # time
+
+    def transmit(self, now: float) -> Transmit | None:
+        """The next datagrams to send, or None."""
+        return self.out.transmit(now)
+
+    def next_deadline(self) -> float:
+        """When :meth:`on_timeout` wants to be called; infinity for never."""
+        if self.closed is not None:
+            return _INFINITY
+        # nothing heard for two and a half keep-alives though the peer sends them too
+        deadline = min(
+            self.last_received + 2.5 * self.times.keep_alive,
+            self._waiting_since + self.times.dead_peer,
+        )
+        if self.path is not None:
+            deadline = min(
+                deadline,
+                self.last_sent + self.times.keep_alive,
+                self.acks.deadline,
+                self.out.pacing_until,
+            )
+        for path in self.paths.values():
+            if path.eliciting_in_flight:
+                deadline = min(deadline, path.loss_time, self._pto_time(path))
+            if path.tokens and not path.validated:
+                deadline = min(deadline, self._challenge_time(path))
+        if self.initiator:
+            due = self.last_received if self._many_packets() else self._rekeyed_at + self.times.rekey
+            deadline = min(deadline, due)
+        return deadline
+
+    def _many_packets(self) -> bool:
+        count = max(self.out.next_number, self.acks.expected) - self._rekeyed_number
+        return count >= self.times.rekey_packets
+
+    @staticmethod
+    def _pto_time(path: Path) -> float:
+        return path.last_eliciting + path.rtt.pto() * (1 << min(path.pto_count, 6))
+
+    @staticmethod
+    def _challenge_time(path: Path) -> float:
+        newest = next(reversed(path.tokens.values()))
+        return newest + path.rtt.pto() * (1 << min(len(path.tokens) - 1, 4))
+
+    def on_timeout(self, now: float) -> None:
+        """Some deadline may have passed."""
+        if self.closed is not None:
+            return
+        if now >= self._waiting_since + self.times.dead_peer:
+            self._end("timeout", f"no answer for {self.times.dead_peer:g} s")
+            return
+        if now >= self.last_received + 2.5 * self.times.keep_alive:
+            self._end("timeout", "silent for more than two keep-alives")
+            return
+        self._detect_lost(now)
+        for path in list(self.paths.values()):
+            if path.eliciting_in_flight and now >= self._pto_time(path):
+                self._on_pto(path, now)
+            if path.tokens and not path.validated and now >= self._challenge_time(path):
+                if len(path.tokens) < _CHALLENGE_TRIES:
+                    self.queue_challenge(path, now)
+                else:
+                    path.tokens.clear()
+                    if path is not self.path and path.kind is PathKind.DIRECT:
+                        self.remove_path(path, now)
+        if now >= self.last_sent + self.times.keep_alive:
+            self.out.ping = True
+        self._rekey_if_due(now)
+
+    def _on_pto(self, path: Path, now: float) -> None:
+        if path is not self.path:
+            # an old path: whatever it still owed us goes out again on the present one
+            self._requeue(self.sent.take_path(path), congestion=False, now=now)
+            path.eliciting_in_flight = 0
+            return
+        path.pto_count += 1
+        path.last_eliciting = now
+        self._waiting_since = min(self._waiting_since, now)
+        oldest = self.sent.oldest(path)
+        if oldest is not None:
+            self.out.again(oldest, only_first=True)
+        self.out.probes = 2
+        if path.pto_count == 2:
+            path.suspect = True
+            self.events.append(PathSuspect(path))
+            self.choose(now)
+        elif path.pto_count == 3 and path.mtu.on_black_hole(now):
+            path.size_changed()
+
+    def _rekey_if_due(self, now: float) -> None:
+        if self.initiator and (now >= self._rekeyed_at + self.times.rekey or self._many_packets()):
+            self._rekeyed_at = now
+            self._rekeyed_number = max(self.out.next_number, self.acks.expected)
+            message = self.keys.start_renewal()
+            if message is not None:
+                self.send_control(frames.SUBPROTOCOL_REKEY, message)
