@@ -20,10 +20,18 @@ class Fabric:
     """Shared state.  Every part draws from a random stream of its own, named by the seed and the
     part: what happens on one link does not shift the draws of another."""
 
-    def __init__(self, seed: int | str, segments: int, receive_buffer: int, log_limit: int) -> None:
+    def __init__(
+        self,
+        seed: int | str,
+        segments: int,
+        receive_buffer: int,
+        log_limit: int,
+        resolution: float,
+    ) -> None:
         self.seed = seed
         self.segments = segments
         self.receive_buffer = receive_buffer
+        self.resolution = resolution
         self.schedule = Schedule()
         self.blocked: set[tuple[Host, Host]] = set()
         self.on_packet: Callable[[Packet], Verdict | None] | None = None

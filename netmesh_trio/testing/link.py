@@ -161,11 +161,19 @@ class LinkDirection(LinkSettings):
             self._propagate(train, now)
             return
         # One by one: each leaves when the last of its bytes has.
+        together: list[bytes] = []
+        since = -math.inf
         for payload in train.segments():
-            single = train.of(payload)
-            departure = self._enqueue(single, now, self.rate)
-            if departure is not None:
-                self._propagate(single, departure)
+            departure = self._enqueue(train.of(payload), now, self.rate)
+            if departure is None:
+                continue
+            if together and departure > since:
+                self._propagate(train.of(b"".join(together)), since)
+                together.clear()
+            together.append(payload)
+            since = departure
+        if together:
+            self._propagate(train.of(b"".join(together)), since)
 
     def _drop_oversized(self, train: Train) -> Train | None:
         """Only the last datagram of a train can be small enough when the others are not."""
@@ -187,8 +195,9 @@ class LinkDirection(LinkSettings):
             self._books.queue_drops += train.count
             self._fabric.record("queue", self._name, train)
             return None
-        self._books.busy_until = start + train.wire_size / rate
-        return self._books.busy_until
+        self._books.busy_until = end = start + train.wire_size / rate
+        resolution = self._fabric.resolution
+        return math.ceil(end / resolution) * resolution if resolution else end
 
     def _propagate(self, train: Train, departure: float) -> None:
         if self.loss:

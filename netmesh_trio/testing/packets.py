@@ -25,10 +25,19 @@ def header_size(address: Address) -> int:
 class Train:
     """Datagrams under way together: one source, one destination, all of one size but the last.
 
-    ``data`` is cut every ``segment_size`` bytes, as by ``UDP_SEGMENT``; ``count`` says how often.
+    ``data`` is cut every ``segment_size`` bytes, as by ``UDP_SEGMENT``; ``count`` says how often,
+    and ``wire_size`` how many bytes that makes with IP and UDP headers.
     """
 
-    __slots__ = ("count", "data", "destination", "origin", "segment_size", "source")
+    __slots__ = (
+        "count",
+        "data",
+        "destination",
+        "origin",
+        "segment_size",
+        "source",
+        "wire_size",
+    )
 
     def __init__(
         self,
@@ -44,6 +53,7 @@ class Train:
         self.data = data
         self.segment_size = segment_size
         self.count = -(-len(data) // segment_size) if data else 1
+        self.wire_size = len(data) + self.count * header_size(destination)
 
     def of(self, data: bytes) -> Train:
         """Another train on the same way, with other bytes cut the same."""
@@ -55,11 +65,6 @@ class Train:
             return [self.data]
         size = self.segment_size
         return [self.data[at : at + size] for at in range(0, len(self.data), size)]
-
-    @property
-    def wire_size(self) -> int:
-        """Bytes with IP and UDP headers."""
-        return len(self.data) + self.count * header_size(self.destination)
 
 
 @attrs.frozen

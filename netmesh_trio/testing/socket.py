@@ -89,9 +89,8 @@ class VirtualUdpSocket:
             raise trio.ClosedResourceError
         if segment_size < 1:
             raise ValueError(f"segments of {segment_size} bytes")
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if not isinstance(data, bytes):
-            data = bytes(data)  # the caller may reuse its buffer
+        # A lone piece that is no bytes object is copied, too: its owner may write over it.
+        data = b"".join(pieces)
         size = min(segment_size, len(data) or 1)
         train = Train(self._host, self.address, destination, data, size)
         if train.count > self.max_segments:

@@ -41,7 +41,7 @@ GRID = [
 
 
 class Prober:
-    """One end of a naive attempt: probes all it knows of the other, and what it has been probed from."""
+    """One end of a naive attempt: probes all it knows, and what it has been probed from."""
 
     def __init__(self, name: str, socket: VirtualUdpSocket) -> None:
         self.name = name
