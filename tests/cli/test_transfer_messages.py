@@ -122,7 +122,7 @@ def test_any_payload_gives_a_message_or_one_error(
         "00 00000001 80",
         "0f 00000001 80",
         "04 00000002 8100",
-        "01 00000007 8501616100 01",  # an array that is cut
+        "01 00000006 8501616100 01",  # an array that is cut
         "01 00000007 8502616100010500",  # version 2... and a stray byte
         "02 00000001 80",  # no entries
         "08 00000003 820320",  # a negative offset

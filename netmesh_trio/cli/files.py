@@ -1,0 +1,232 @@
+"""``netmesh-trio send`` and ``receive``: files and trees from one peer to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from netmesh_trio.cli.options import NodeOptions, node_options, parse_peer
+from netmesh_trio.cli.output import Reporter
+
+if TYPE_CHECKING:
+    import trio
+
+    from netmesh_trio import Stream
+    from netmesh_trio.addresses import MeshUri
+    from netmesh_trio.cli.transfer import Store
+    from netmesh_trio.identity import PeerId
+
+__all__ = ["FILES_SERVICE", "receive", "send"]
+
+FILES_SERVICE = "netmesh.files"
+_AT_ONCE = 8
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("peer", callback=parse_peer)
+@click.option(
+    "--timeout",
+    metavar="S",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="Seconds to wait for the peer to be reachable.",
+)
+@node_options
+@click.pass_obj
+def send(
+    reporter: Reporter, path: Path, peer: PeerId | MeshUri, timeout: float, node: NodeOptions
+) -> int:
+    """Send a file or a directory to a peer.
+
+    PEER, a peer id or netmesh:// URI, runs "netmesh-trio receive".
+    Done means that every file is in place there with the right hash.  After an interruption the
+    same command goes on where it stopped.  Symbolic links and special files are left out, and
+    named.
+    """
+    from netmesh_trio.cli.runner import run_async
+
+    return run_async(reporter, lambda: _send(reporter, path, peer, timeout, node))
+
+
+async def _send(
+    reporter: Reporter, path: Path, target: PeerId | MeshUri, timeout: float, options: NodeOptions
+) -> bool:
+    import trio
+
+    from netmesh_trio.cli.progress import show_progress
+    from netmesh_trio.cli.runner import CommandError
+    from netmesh_trio.cli.session import open_stream, peer_id_of, running_node
+    from netmesh_trio.cli.transfer import Source, send_files
+    from netmesh_trio.errors import ServiceNotFoundError
+
+    source = await trio.to_thread.run_sync(Source.scan, path)
+    peer_id = peer_id_of(target)
+    async with running_node(options, reporter, timeout=timeout) as node:
+        try:
+            stream = await open_stream(node, target, FILES_SERVICE, timeout, reporter)
+            async with stream:
+                with show_progress(reporter, "sending") as hook:
+                    outcome = await send_files(stream, source, hook)
+        except ServiceNotFoundError as error:
+            raise CommandError(
+                error.kind,
+                f"peer {peer_id.short} takes no files now: run netmesh-trio receive DIR there",
+            ) from None
+    reporter.transferred("sent", outcome, str(peer_id))
+    return not outcome.failures
+
+
+@click.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--once", is_flag=True, help="Stop after the first transfer that came to its end.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist with other content.")
+@click.option(
+    "--from",
+    "senders",
+    metavar="PEER",
+    multiple=True,
+    callback=parse_peer,
+    help="Take files from this peer only; repeat for more. [default: from anybody in the mesh]",
+)
+@node_options
+@click.pass_obj
+def receive(
+    reporter: Reporter,
+    directory: Path,
+    once: bool,
+    overwrite: bool,
+    senders: tuple[PeerId | MeshUri, ...],
+    node: NodeOptions,
+) -> int:
+    """Take the files that others send into DIR.
+
+    It runs until it is stopped.
+    Prints the address to give to "netmesh-trio send".  A file gets its name when it is whole and
+    its hash is right; until then it is hidden, and a later transfer goes on with it.
+    """
+    from netmesh_trio.cli.runner import run_async
+    from netmesh_trio.cli.session import peer_id_of
+
+    allowed = frozenset(peer_id_of(sender) for sender in senders)
+    return run_async(
+        reporter,
+        lambda: _receive(reporter, directory, once, overwrite, allowed, node),
+        until_stopped=not once,
+    )
+
+
+async def _receive(
+    reporter: Reporter,
+    directory: Path,
+    once: bool,
+    overwrite: bool,
+    allowed: frozenset[PeerId],
+    options: NodeOptions,
+) -> bool:
+    import trio
+
+    from netmesh_trio.cli.runner import CommandError
+    from netmesh_trio.cli.session import running_node, serve
+    from netmesh_trio.cli.transfer import Store
+
+    try:
+        store = await trio.to_thread.run_sync(lambda: Store(directory, overwrite=overwrite))
+    except OSError as error:
+        raise CommandError(
+            "storage", f"cannot receive into {str(directory)!r}: {error.strerror or error}"
+        ) from None
+    try:
+        async with running_node(options, reporter) as node:
+            reporter.line(f"       send with: netmesh-trio send PATH {_address(node.addresses)}")
+            inbox = _Inbox(reporter, store, allowed, once)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve, node, FILES_SERVICE, inbox.handle)
+                await inbox.finished.wait()
+                nursery.cancel_scope.cancel()
+            return inbox.good
+    finally:
+        store.close()
+
+
+def _address(addresses: object) -> str:
+    found = [str(uri) for uri in addresses] if isinstance(addresses, (list, tuple)) else []
+    return f"'{found[0]}'" if found else "PEER"
+
+
+class _Inbox:
+    """Handles the streams of senders."""
+
+    def __init__(
+        self, reporter: Reporter, store: Store, allowed: frozenset[PeerId], once: bool
+    ) -> None:
+        import trio
+
+        self._reporter = reporter
+        self._store = store
+        self._allowed = allowed
+        self._once = once
+        self._running = 0
+        self.finished = trio.Event()
+        self.good = False
+
+    async def handle(self, stream: Stream) -> None:
+        """One transfer."""
+        from netmesh_trio.cli.transfer import TransferError
+        from netmesh_trio.errors import NetmeshError
+
+        sender = stream.peer_id
+        if self._allowed and sender not in self._allowed:
+            await self._refuse(stream, "the receiver does not take files from this peer")
+            return
+        if self._running >= _AT_ONCE:
+            await self._refuse(stream, f"{_AT_ONCE} transfers are running; send again later")
+            return
+        self._running += 1
+        try:
+            good = await self._transfer(stream)
+        except NetmeshError as error:
+            self._reporter.error(error.kind, f"from {sender.short}: {error}")
+            gone = not isinstance(error, TransferError) or error.kind == "peer-gone"
+            if not gone:
+                self._end(False)
+        else:
+            self._end(good)
+        finally:
+            self._running -= 1
+
+    def _end(self, good: bool) -> None:
+        if self._once and not self.finished.is_set():
+            self.good = good
+            self.finished.set()
+
+    async def _transfer(self, stream: Stream) -> bool:
+        from netmesh_trio.cli.progress import show_progress
+        from netmesh_trio.cli.transfer import receive_files
+
+        async with stream:
+            if self._running == 1:
+                with show_progress(self._reporter, "receiving") as hook:
+                    outcome = await receive_files(stream, self._store, hook)
+            else:
+                outcome = await receive_files(stream, self._store)
+        self._reporter.transferred("received", outcome, str(stream.peer_id))
+        return not outcome.failures
+
+    async def _refuse(self, stream: trio.abc.HalfCloseableStream, why: str) -> None:
+        import trio
+
+        from netmesh_trio.cli.transfer.messages import Fail, encode
+        from netmesh_trio.cli.transfer.outcome import drain
+
+        with trio.move_on_after(10):
+            async with stream:
+                try:
+                    await stream.send_all(encode(Fail("refused", why)))
+                    await stream.send_eof()
+                except trio.BrokenResourceError:
+                    return
+                await drain(stream, 5)

@@ -1,0 +1,44 @@
+"""``netmesh-trio identity``: make a key file, or say whose it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from netmesh_trio.cli.options import json_option
+from netmesh_trio.cli.output import Reporter
+
+__all__ = ["identity"]
+
+
+@click.command()
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@json_option
+@click.pass_obj
+def identity(reporter: Reporter, file: Path | None) -> int:
+    """Make a key file, or print its peer id.
+
+    Prints the peer id of the key in FILE, and makes FILE if it is not there.
+
+    Without FILE, make a key that is forgotten at once: good for a look at what a peer id is.
+    """
+    from netmesh_trio.errors import IdentityError
+    from netmesh_trio.identity import Identity
+
+    try:
+        existed = file is not None and file.exists()
+        key = Identity.generate() if file is None else Identity.load_or_create(file)
+    except IdentityError as error:
+        reporter.error(error.kind, str(error))
+        return 1
+    reporter.event(
+        "identity",
+        str(key.peer_id),
+        peer_id=str(key.peer_id),
+        file=None if file is None else str(file),
+        created=file is not None and not existed,
+    )
+    if file is not None and not existed:
+        reporter.note(f"made {str(file)!r}: keep it secret, it is this identity")
+    return 0

@@ -1,0 +1,164 @@
+"""Options that all commands with a node share, and the values they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import attrs
+import click
+
+if TYPE_CHECKING:
+    from netmesh_trio.addresses import HostPort, MeshUri
+    from netmesh_trio.identity import Identity, NetworkKey, PeerId
+
+__all__ = ["NodeOptions", "json_option", "node_options", "parse_peer"]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def _each(value: Any, parse: Callable[[str], Any], ctx: click.Context, param: Any) -> Any:
+    """Parse one value or several; what does not parse is a wrong command line."""
+    from netmesh_trio.errors import AddressError
+
+    try:
+        if isinstance(value, tuple):
+            return tuple(parse(item) for item in value)
+        return parse(value)
+    except AddressError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def parse_peer(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """Callback of a parameter that takes a peer id or a ``netmesh://`` URI, or several."""
+    from netmesh_trio.addresses import MeshUri
+    from netmesh_trio.identity import PeerId
+
+    def parse(text: str) -> PeerId | MeshUri:
+        return MeshUri.parse(text) if "://" in text else PeerId.parse(text)
+
+    return _each(value, parse, ctx, param)
+
+
+def _parse_bootstrap(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    from netmesh_trio.addresses import MeshUri
+    from netmesh_trio.errors import AddressError
+
+    def parse(text: str) -> MeshUri:
+        uri = MeshUri.parse(text)
+        if uri.address is None:
+            raise AddressError(f"URI {text!r} has no address: write netmesh://PEER@HOST:PORT")
+        return uri
+
+    return _each(value, parse, ctx, param)
+
+
+def _parse_bind(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    from netmesh_trio.addresses import HostPort
+
+    return _each(value, HostPort.parse, ctx, param)
+
+
+@attrs.frozen(kw_only=True)
+class NodeOptions:
+    """What the common options said."""
+
+    identity: Path | None
+    bind: tuple[HostPort, ...]
+    bootstrap: tuple[MeshUri, ...]
+    direct: bool
+    network_key: Path | None
+    relay: str | None = None
+
+    def load_identity(self) -> Identity:
+        """The identity of the file, made if it is not there; a fresh one without a file.
+
+        IdentityError as :meth:`Identity.load_or_create`.
+        """
+        from netmesh_trio.identity import Identity
+
+        if self.identity is None:
+            return Identity.generate()
+        return Identity.load_or_create(self.identity)
+
+    def load_network_key(self) -> NetworkKey | None:
+        """The key of the file, if one was named.  IdentityError as :meth:`NetworkKey.load`."""
+        from netmesh_trio.identity import NetworkKey
+
+        return None if self.network_key is None else NetworkKey.load(self.network_key)
+
+
+_FILE = click.Path(path_type=Path)
+
+_OPTIONS = [
+    click.option(
+        "--identity",
+        metavar="FILE",
+        type=_FILE,
+        help="Key file of this node; made if it is not there. [default: a new key for this run]",
+    ),
+    click.option(
+        "--bind",
+        metavar="HOST:PORT",
+        multiple=True,
+        callback=_parse_bind,
+        help="Local address; repeat for more, as for IPv6. [default: 0.0.0.0:0, any free port]",
+    ),
+    click.option(
+        "--bootstrap",
+        metavar="URI",
+        multiple=True,
+        callback=_parse_bootstrap,
+        help="A node to join the mesh by, netmesh://PEER@HOST:PORT; repeat for more.",
+    ),
+    click.option(
+        "--no-direct", is_flag=True, help="Stay on the relay, never look for direct paths."
+    ),
+    click.option(
+        "--network-key",
+        metavar="FILE",
+        type=_FILE,
+        help="Key file of a private mesh: nodes without it are not answered.",
+    ),
+]
+
+
+def json_option(function: _Function) -> _Function:
+    """Add ``--json``; which of the two is wanted is read before anything else, see ``main``."""
+    return click.option(
+        "--json",
+        is_flag=True,
+        expose_value=False,
+        help="Print events as JSON, one object a line, for programs.",
+    )(function)
+
+
+def node_options(function: _Function) -> _Function:
+    """Add the common options, which the function takes as one keyword ``node``."""
+
+    def with_options(**values: Any) -> Any:
+        return function(node=_collect(values), **values)
+
+    with_options.__doc__ = function.__doc__
+    with_options.__name__ = function.__name__
+    # Options that the function has already stay with it.
+    wrapped: Any = with_options
+    wrapped.__click_params__ = getattr(function, "__click_params__", [])
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    result: _Function = json_option(wrapped)
+    return result
+
+
+def _collect(values: dict[str, Any]) -> NodeOptions:
+    """Take the common options out of the values of a command line."""
+    taken: Mapping[str, Any] = {
+        "identity": values.pop("identity"),
+        "bind": tuple(values.pop("bind")),
+        "bootstrap": tuple(values.pop("bootstrap")),
+        "direct": not values.pop("no_direct"),
+        "network_key": values.pop("network_key"),
+        "relay": values.pop("relay", None),
+    }
+    return NodeOptions(**taken)

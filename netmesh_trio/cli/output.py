@@ -1,0 +1,172 @@
+"""What the commands print: one JSON object a line for programs, short lines for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+if TYPE_CHECKING:
+    from netmesh_trio.cli.transfer import Failure, Outcome
+
+__all__ = ["Reporter", "human_bytes"]
+
+PROGRAM = "netmesh-trio"
+
+
+def human_bytes(count: float) -> str:
+    """``1.5 MB``: decimal units, as disks and networks are sold."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+class Reporter:
+    """Where a command says what happens.
+
+    With ``as_json`` every event is an object on ``stdout`` with ``event`` and ``t``, the seconds
+    since start; else the events that people care about are lines there.  Errors, warnings and
+    hints are lines on ``stderr`` either way, and errors are events, too.
+    """
+
+    def __init__(
+        self,
+        as_json: bool = False,
+        *,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.as_json = as_json
+        self._stdout = stdout
+        self._stderr = stderr
+        self._clock = clock
+        self._start = clock()
+
+    @property
+    def seconds(self) -> float:
+        """Since start."""
+        return self._clock() - self._start
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a person watches ``stderr``, where live displays go."""
+        return not self.as_json and (self._stderr or sys.stderr).isatty()
+
+    def event(self, event: str, human: str | None = None, /, **fields: Any) -> None:
+        """Report an event: ``fields`` to programs, ``human`` (if any) to people."""
+        if self.as_json:
+            record = {"event": event, "t": round(self.seconds, 3), **fields}
+            self._write(json.dumps(record, ensure_ascii=False))
+        elif human is not None:
+            self._write(human)
+
+    def line(self, text: str) -> None:
+        """A line on stdout for people; nothing for programs."""
+        if not self.as_json:
+            self._write(text)
+
+    def note(self, text: str) -> None:
+        """A warning or hint on stderr."""
+        click.echo(f"{PROGRAM}: {text}", err=True, file=self._stderr)
+
+    def error(self, kind: str, message: str) -> None:
+        """What went wrong, in one line on stderr, and as an event."""
+        message = " ".join(message.split())
+        self.note(f"{click.style('error', fg='red')}: {message}")
+        if self.as_json:
+            self.event("error", kind=kind, message=message)
+
+    def _write(self, text: str) -> None:
+        out = self._stdout or sys.stdout
+        try:
+            click.echo(text, file=out)
+        except UnicodeEncodeError:
+            # Names of files and peers may hold what the terminal's encoding does not.
+            click.echo(text.encode("ascii", "backslashreplace").decode(), file=out)
+        out.flush()
+
+    # -- events that several commands have
+
+    def ready(self, peer_id: str, addresses: Sequence[str]) -> None:
+        """The node is up."""
+        lines = [f"{click.style('ready', fg='green')}  this node is {peer_id}"]
+        lines += [f"       reachable as {address}" for address in addresses]
+        self.event("ready", "\n".join(lines), peer_id=peer_id, addresses=list(addresses))
+
+    def path(
+        self,
+        *,
+        peer_id: str,
+        kind: str,
+        addr: str | None,
+        via: str | None,
+        rtt_ms: float | None,
+        reason: str | None,
+    ) -> None:
+        """The path to a peer is now this one."""
+        how = f"direct, {addr}" if kind == "direct" else f"relayed by {(via or '?')[:8]}"
+        took = "" if rtt_ms is None else f", {rtt_ms:.1f} ms"
+        why = f" ({reason})" if reason else ""
+        color = "green" if kind == "direct" else "cyan"
+        self.event(
+            "path",
+            f"{click.style('path', fg=color)}   to {peer_id[:8]}: {how}{took}{why}",
+            peer_id=peer_id,
+            kind=kind,
+            addr=addr,
+            via=via,
+            rtt_ms=None if rtt_ms is None else round(rtt_ms, 3),
+            reason=reason,
+        )
+
+    def nat(self, nat_type: str, reflex_addr: str | None) -> None:
+        """What is known of the NAT in front of this node."""
+        seen = f", seen from outside as {reflex_addr}" if reflex_addr else ""
+        self.event("nat", f"nat    {nat_type}{seen}", nat_type=nat_type, reflex_addr=reflex_addr)
+
+    def transferred(self, verb: str, outcome: Outcome, peer_id: str) -> None:
+        """A transfer is over: ``done`` if every file is in place, else one error for each."""
+        for path in outcome.skipped:
+            self.note(f"left out {path!r}: links and special files are not sent")
+        if outcome.failures:
+            self._failures(outcome.failures, outcome.files)
+            return
+        files = f"{outcome.files:,} files, " if outcome.is_dir else ""
+        resumed = outcome.bytes - outcome.moved
+        already = f", {human_bytes(resumed)} of it was there already" if resumed else ""
+        self.event(
+            "done",
+            f"{click.style('done', fg='green')}   {verb} {outcome.root!r}: {files}"
+            f"{human_bytes(outcome.bytes)} in {outcome.seconds:.2f} s, "
+            f"{outcome.mb_per_s:.1f} MB/s{already}\n       BLAKE2b-256 {outcome.digest}",
+            peer_id=peer_id,
+            name=outcome.root,
+            files=outcome.files,
+            bytes=outcome.bytes,
+            moved=outcome.moved,
+            seconds=round(outcome.seconds, 3),
+            mb_per_s=round(outcome.mb_per_s, 3),
+            hash=outcome.digest,
+        )
+
+    def _failures(self, failures: Sequence[Failure], good: int) -> None:
+        for failure in failures[:10]:
+            self.error(failure.kind, failure.message)
+        if len(failures) > 1:
+            self.error(
+                failures[0].kind,
+                f"{len(failures):,} files were not transferred, {good:,} are in place and verified",
+            )
+
+    def table(self, rows: Mapping[str, str]) -> None:
+        """Names and values in two columns, for people."""
+        width = max(map(len, rows), default=0)
+        for name, value in rows.items():
+            self.line(f"{name:<{width}}  {value}")

@@ -1,0 +1,67 @@
+"""Runs the async part of a command: signals, errors, exit codes."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from netmesh_trio.cli.output import Reporter
+from netmesh_trio.cli.transfer.outcome import leaves
+from netmesh_trio.errors import NetmeshError
+
+__all__ = ["CommandError", "run_async"]
+
+
+class CommandError(NetmeshError):
+    """The command cannot do what it was asked to; ``kind`` says which sort of trouble it is."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def run_async(
+    reporter: Reporter, command: Callable[[], Awaitable[bool]], *, until_stopped: bool = False
+) -> int:
+    """Run a command to its end; the exit code.
+
+    ``command`` returns whether it did what it says; what it raises of ours becomes one line.  A
+    SIGTERM ends it gracefully, which is its proper end if it runs ``until_stopped``.
+    KeyboardInterrupt comes out as itself, whatever nursery it went through.
+    """
+    try:
+        finished = trio.run(_with_signals, command)
+    except BaseException as error:
+        found = list(leaves(error))
+        for kind in (KeyboardInterrupt, BrokenPipeError):
+            for leaf in found:
+                if isinstance(leaf, kind):
+                    raise leaf from None
+        ours = [leaf for leaf in found if isinstance(leaf, NetmeshError)]
+        if len(ours) != len(found):
+            raise  # a mistake of this program: the traceback is wanted
+        reporter.error(ours[0].kind, str(ours[0]))
+        return 1
+    if finished is None:
+        reporter.note("stopped by SIGTERM")
+        return 0 if until_stopped else 128 + signal.SIGTERM
+    return 0 if finished else 1
+
+
+async def _with_signals(command: Callable[[], Awaitable[bool]]) -> bool | None:
+    """What the command returns, or None if a SIGTERM came first."""
+    finished: bool | None = None
+
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def stop() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop)
+            finished = await command()
+            nursery.cancel_scope.cancel()
+    return finished

@@ -1,0 +1,120 @@
+"""A command's node: opened from the options, announced once it is up, and watched."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+import netmesh_trio
+from netmesh_trio.addresses import MeshUri
+from netmesh_trio.cli.options import NodeOptions
+from netmesh_trio.cli.output import Reporter
+from netmesh_trio.cli.ping import PING_SERVICE, echo
+from netmesh_trio.cli.runner import CommandError
+from netmesh_trio.cli.transfer.outcome import lone_error
+from netmesh_trio.cli.watch import watch
+from netmesh_trio.errors import PeerUnreachableError, ServiceNotFoundError
+
+if TYPE_CHECKING:
+    from netmesh_trio import Node, Stream
+    from netmesh_trio.identity import PeerId
+
+__all__ = ["open_stream", "peer_id_of", "running_node"]
+
+_HINT_AFTER = 5.0
+_RETRY = 1.0
+
+
+@asynccontextmanager
+async def running_node(
+    options: NodeOptions, reporter: Reporter, *, timeout: float | None = None
+) -> AsyncIterator[Node]:
+    """Open the node that the options describe; the block begins once it is ``ready``.
+
+    Answers pings and reports what changes for as long as the block lasts.  CommandError when no
+    bootstrap node answers within ``timeout`` seconds; None waits for one for ever.
+    """
+    identity = options.load_identity()
+    network_key = options.load_network_key()
+    config = netmesh_trio.NodeConfig(
+        relay=options.relay or "members",
+        direct=options.direct,
+        network_key=network_key,
+    )
+    bind = [(where.host, where.port) for where in options.bind] or [("0.0.0.0", 0)]
+    async with netmesh_trio.open_node(
+        identity, bind=bind, bootstrap=[str(uri) for uri in options.bootstrap], config=config
+    ) as node:
+        with lone_error():
+            async with trio.open_nursery() as nursery:
+                ready = trio.Event()
+                nursery.start_soon(watch, node, reporter, ready)
+                nursery.start_soon(serve, node, PING_SERVICE, echo)
+                if options.bootstrap:
+                    await _wait_connected(node, options, reporter, timeout)
+                reporter.ready(str(node.peer_id), [str(uri) for uri in node.addresses])
+                ready.set()
+                yield node
+                nursery.cancel_scope.cancel()
+
+
+async def _wait_connected(
+    node: Node, options: NodeOptions, reporter: Reporter, timeout: float | None
+) -> None:
+    async def hint() -> None:
+        await trio.sleep(_HINT_AFTER)
+        reporter.note("no bootstrap node has answered yet; still trying (Ctrl-C stops)")
+
+    with trio.move_on_after(float("inf") if timeout is None else timeout):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hint)
+            await node.wait_connected()
+            nursery.cancel_scope.cancel()
+        return
+    tried = ", ".join(str(uri.address) for uri in options.bootstrap)
+    raise CommandError(
+        "peer-unreachable",
+        f"no bootstrap node answered within {timeout:g} s (tried {tried}): "
+        "check its address, peer id and network key, and that it runs",
+    )
+
+
+async def serve(node: Node, service: str, handler: netmesh_trio.StreamHandler) -> None:
+    """Serve a service until cancelled."""
+    async with node.listen(service) as listener:
+        await trio.serve_listeners(handler, [listener])
+
+
+def peer_id_of(target: PeerId | MeshUri) -> PeerId:
+    """Whom a PEER argument means."""
+    return target.peer_id if isinstance(target, MeshUri) else target
+
+
+async def open_stream(
+    node: Node, target: PeerId | MeshUri, service: str, timeout: float, reporter: Reporter
+) -> Stream:
+    """A stream to a service of a peer that may not be up yet: tries until ``timeout`` seconds."""
+    deadline = trio.current_time() + timeout
+    told = False
+    while True:
+        try:
+            with trio.fail_at(deadline):
+                peer = await node.connect(target)
+                return await peer.open_stream(service)
+        except trio.TooSlowError:
+            raise PeerUnreachableError(
+                f"peer {peer_id_of(target).short} did not answer within {timeout:g} s: "
+                "check that it runs, and that both have a bootstrap node in common"
+            ) from None
+        except ServiceNotFoundError:
+            raise
+        except PeerUnreachableError:
+            if trio.current_time() + _RETRY >= deadline:
+                raise
+            if not told:
+                reporter.note(f"peer {peer_id_of(target).short} cannot be reached yet; waiting")
+                told = True
+        await trio.sleep(_RETRY)

@@ -1,0 +1,325 @@
+"""The command line without any node: help, usage errors, identities, events, signals."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from netmesh_trio.cli.main import cli, run
+from netmesh_trio.cli.output import Reporter, human_bytes
+from netmesh_trio.cli.runner import CommandError, run_async
+from netmesh_trio.cli.transfer import Failure, Outcome
+from netmesh_trio.identity import Identity, PeerId
+
+ID = str(Identity(bytes(32)).peer_id)
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    overview = capsys.readouterr().out
+    for name in cli.commands:
+        assert name in overview
+        assert run([name, "--help"]) == 0
+        assert "--json" in capsys.readouterr().out
+    assert "..." not in overview.partition("Commands:")[2]  # the first lines fit
+
+
+def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 2
+    assert "Commands:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing"], ["No such command", "--help"]),
+        (["ping"], ["Missing argument 'PEER'", "ping --help"]),
+        (["ping", "xyz"], ["peer id 'xyz'", "56"]),
+        (["ping", ID[:-1] + ("a" if ID[-1] != "a" else "b")], ["peer id"]),
+        (["ping", ID, "-c", "0"], ["--count"]),
+        (["ping", f"netmesh://{ID}@host:port"], ["port"]),
+        (["send", "file", f"netmesh://{ID}?vai={ID}"], ["via="]),
+        (["send", "file"], ["Missing argument 'PEER'"]),
+        (["receive"], ["Missing argument 'DIR'"]),
+        (["receive", "dir", "--from", "me"], ["'me'"]),
+        (["node", "--bind", "localhost"], ["no port", "HOST:PORT"]),
+        (["node", "--bootstrap", f"netmesh://{ID}"], ["no address", "@HOST:PORT"]),
+        (["node", "--relay", "maybe"], ["'off', 'members', 'any'"]),
+        (["node", "--port-mapping"], ["No such option"]),
+    ],
+)
+@pytest.mark.parametrize("as_json", [False, True])
+def test_usage_errors_are_one_line(
+    arguments: list[str], words: list[str], as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments + ["--json"] * as_json) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("netmesh-trio: error: ")
+    assert output.err.count("\n") == 1
+    for word in words:
+        assert word in output.err
+    if as_json:
+        event = json.loads(output.out)
+        assert (event["event"], event["kind"]) == ("error", "usage")
+        assert event["message"] in output.err
+    else:
+        assert output.out == ""
+
+
+def test_identity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "my.key"
+    assert run(["identity", str(file)]) == 0
+    output = capsys.readouterr()
+    peer_id = PeerId.parse(output.out.strip())
+    assert "secret" in output.err
+    assert Identity.load(file).peer_id == peer_id
+
+    assert run(["identity", str(file), "--json"]) == 0
+    output = capsys.readouterr()
+    event = json.loads(output.out)
+    assert (event["peer_id"], event["created"]) == (str(peer_id), False)
+    assert output.err == ""
+
+
+def test_identity_without_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["identity"]) == 0
+    PeerId.parse(capsys.readouterr().out.strip())
+
+
+@pytest.mark.parametrize("trouble", ["damaged", "readable", "directory", "nowhere"])
+def test_identities_that_cannot_be_used(
+    trouble: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "key"
+    if trouble == "damaged":
+        file.write_text("rubbish")
+        file.chmod(0o600)
+    elif trouble == "readable":
+        Identity.generate().save(file)
+        file.chmod(0o644)
+    elif trouble == "directory":
+        file.mkdir()
+    else:
+        file = tmp_path / "no" / "such" / "key"
+    for command in (["identity", str(file)], ["ping", ID, "--identity", str(file)]):
+        assert run(command) == 1
+        output = capsys.readouterr()
+        assert output.err.count("\n") == 1
+        assert str(file) in output.err
+        assert output.out == ""
+
+
+def test_a_missing_network_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ping", ID, "--network-key", str(tmp_path / "key")]) == 1
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert "network key" in output.err
+
+
+def test_a_source_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["send", str(tmp_path / "nothing"), ID, "--json"]) == 1
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert "No such file" in output.err
+    assert json.loads(output.out)["kind"] == "source"
+
+
+def test_a_target_that_is_no_directory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    assert run(["receive", str(tmp_path / "file")]) == 1
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert "cannot receive into" in output.err
+
+
+# -- the reporter ---------------------------------------------------------------------------------
+
+
+def reporter(as_json: bool) -> tuple[Reporter, io.StringIO, io.StringIO]:
+    now = iter([10.0] + [10.5] * 100)
+    out, err = io.StringIO(), io.StringIO()
+    return Reporter(as_json, stdout=out, stderr=err, clock=lambda: next(now)), out, err
+
+
+def test_json_events() -> None:
+    report, out, err = reporter(True)
+    report.ready("me", ["netmesh://me@1.2.3.4:5"])
+    report.path(
+        peer_id="you", kind="relayed", addr=None, via="relay", rtt_ms=1.23456, reason="symmetric"
+    )
+    report.nat("cone", "1.2.3.4:5")
+    report.line("for people")
+    report.error("kind", "two\nlines")
+    assert [json.loads(line) for line in out.getvalue().splitlines()] == [
+        {"event": "ready", "t": 0.5, "peer_id": "me", "addresses": ["netmesh://me@1.2.3.4:5"]},
+        {
+            "event": "path",
+            "t": 0.5,
+            "peer_id": "you",
+            "kind": "relayed",
+            "addr": None,
+            "via": "relay",
+            "rtt_ms": 1.235,
+            "reason": "symmetric",
+        },
+        {"event": "nat", "t": 0.5, "nat_type": "cone", "reflex_addr": "1.2.3.4:5"},
+        {"event": "error", "t": 0.5, "kind": "kind", "message": "two lines"},
+    ]
+    assert err.getvalue() == "netmesh-trio: error: two lines\n"
+
+
+def test_lines_for_people() -> None:
+    report, out, err = reporter(False)
+    report.ready("me", ["netmesh://me@1.2.3.4:5"])
+    report.path(peer_id="you", kind="direct", addr="1.2.3.4:5", via=None, rtt_ms=1.26, reason=None)
+    report.nat("cone", "1.2.3.4:5")
+    report.event("progress", bytes=3)
+    lines = out.getvalue().splitlines()
+    assert any("netmesh://me@1.2.3.4:5" in line for line in lines)
+    assert "path   to you: direct, 1.2.3.4:5, 1.3 ms" in lines
+    assert "nat    cone, seen from outside as 1.2.3.4:5" in lines
+    assert len(lines) == 4
+    assert err.getvalue() == ""
+
+
+def test_a_transfer_is_done_or_an_error() -> None:
+    outcome = Outcome("dir", True, 2, 3_000_000, 2_000_000, 2.0, "abcd", (), ("dir/link",))
+    report, out, err = reporter(True)
+    report.transferred("sent", outcome, "you")
+    event = json.loads(out.getvalue())
+    assert event == {
+        "event": "done",
+        "t": 0.5,
+        "peer_id": "you",
+        "name": "dir",
+        "files": 2,
+        "bytes": 3_000_000,
+        "moved": 2_000_000,
+        "seconds": 2.0,
+        "mb_per_s": 1.0,
+        "hash": "abcd",
+    }
+    assert "dir/link" in err.getvalue()
+
+    failures = tuple(Failure(f"dir/{i}", "exists", f"{i} is there") for i in range(20))
+    report, out, err = reporter(True)
+    report.transferred("sent", Outcome("dir", True, 2, 3, 2, 1.0, "", failures), "you")
+    assert {json.loads(line)["event"] for line in out.getvalue().splitlines()} == {"error"}
+    assert len(err.getvalue().splitlines()) == 11
+    assert "20 files were not transferred, 2 are" in err.getvalue()
+
+
+def test_a_name_that_the_terminal_cannot_show() -> None:
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    Reporter(stdout=out).line("naïve")
+    assert raw.getvalue() == b"na\\xefve\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (2e8, "200.0 MB"), (5e15, "5000.0 TB")],
+)
+def test_human_bytes(count: float, text: str) -> None:
+    assert human_bytes(count) == text
+
+
+# -- the runner -----------------------------------------------------------------------------------
+
+
+def test_exit_codes() -> None:
+    report, _, _ = reporter(False)
+
+    async def good() -> bool:
+        return True
+
+    async def bad() -> bool:
+        return False
+
+    assert run_async(report, good) == 0
+    assert run_async(report, bad) == 1
+
+
+def test_errors_in_nurseries_are_one_line() -> None:
+    report, out, err = reporter(True)
+
+    async def fail() -> None:
+        raise CommandError("kind", "what happened")
+
+    async def command() -> bool:
+        async with trio.open_nursery() as nursery, trio.open_nursery() as inner:
+            nursery.start_soon(fail)
+            inner.start_soon(fail)
+        return True
+
+    assert run_async(report, command) == 1
+    assert err.getvalue() == "netmesh-trio: error: what happened\n"
+    assert json.loads(out.getvalue())["kind"] == "kind"
+
+
+def test_mistakes_of_ours_are_not_hidden() -> None:
+    report, _, _ = reporter(False)
+
+    async def command() -> bool:
+        raise ZeroDivisionError
+
+    with pytest.raises(BaseException) as caught:
+        run_async(report, command)
+    assert "ZeroDivisionError" in repr(caught.value)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM between processes there")
+@pytest.mark.parametrize(("until_stopped", "code"), [(True, 0), (False, 143)])
+def test_sigterm(until_stopped: bool, code: int) -> None:
+    report, _, err = reporter(False)
+    cleaned = False
+
+    async def command() -> bool:
+        nonlocal cleaned
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await trio.sleep_forever()
+        finally:
+            cleaned = True
+        return True
+
+    assert run_async(report, command, until_stopped=until_stopped) == code
+    assert cleaned
+    assert err.getvalue() == "netmesh-trio: stopped by SIGTERM\n"
+
+
+def test_ctrl_c_comes_out_of_nurseries() -> None:
+    report, _, _ = reporter(False)
+
+    async def command() -> bool:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            os.kill(os.getpid(), signal.SIGINT)
+            await trio.sleep_forever()
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        run_async(report, command)
+
+
+def test_a_reader_that_goes_away_is_not_a_traceback() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "netmesh_trio.cli", "identity"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    os.close(write)
+    assert done.returncode == 1
+    assert done.stderr == ""
