@@ -9,6 +9,7 @@ import trio
 
 from netmesh_trio.cli.output import Reporter, human_bytes
 from netmesh_trio.cli.transfer import Outcome, Progress
+from netmesh_trio.cli.watch import report_path
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -95,23 +96,15 @@ class DemoView:
             return
         _, far, peer = self._pair
         path = peer.path
-        kind = path.kind.name.lower()
+        kind = path.kind.value
         now = (kind, path.addr, path.via)
         if now == self._last_path:
             return
         self._last_path = now
         via = f" by {self._name(path.via)}" if path.via is not None else ""
-        rtt_ms = None if path.rtt is None else path.rtt * 1000
         self.happened(f"the path from alice to bob is now {kind}{via}")
         if self._reporter.as_json:
-            self._reporter.path(
-                peer_id=str(far.peer_id),
-                kind=kind,
-                addr=None if path.addr is None else str(path.addr),
-                via=None if path.via is None else str(path.via),
-                rtt_ms=rtt_ms,
-                reason=None if path.error is None else path.error.kind,
-            )
+            report_path(self._reporter, far.peer_id, path, None)
 
     def _name(self, peer_id: object) -> str:
         for name, (node, _) in self._nodes.items():
@@ -159,7 +152,7 @@ class DemoView:
             paths.add_column(column)
         if self._pair is not None:
             path = self._pair[2].path
-            kind = path.kind.name.lower()
+            kind = path.kind.value
             color = "green" if kind == "direct" else "cyan"
             paths.add_row(
                 "alice",

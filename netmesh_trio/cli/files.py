@@ -65,7 +65,7 @@ async def _send(
 
     source = await trio.to_thread.run_sync(Source.scan, path)
     peer_id = peer_id_of(target)
-    async with running_node(options, reporter, timeout=timeout) as node:
+    async with running_node(options, reporter, timeout=timeout, brief=True) as node:
         try:
             stream = await open_stream(node, target, FILES_SERVICE, timeout, reporter)
             async with stream:

@@ -64,7 +64,7 @@ def run(arguments: list[str]) -> int:
         reporter.error("usage", f"{message} (see {where} --help)")
         return 2
     except (KeyboardInterrupt, click.Abort):
-        reporter.note("stopped by Ctrl-C")
+        reporter.interrupted()
         return 130
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody to tell.

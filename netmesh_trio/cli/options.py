@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from netmesh_trio.addresses import HostPort, MeshUri
+    from netmesh_trio.config import RelayPolicy
     from netmesh_trio.identity import Identity, NetworkKey, PeerId
 
 __all__ = ["NodeOptions", "json_option", "node_options", "parse_peer"]
@@ -69,7 +70,7 @@ class NodeOptions:
     bootstrap: tuple[MeshUri, ...]
     direct: bool
     network_key: Path | None
-    relay: str | None = None
+    relay: RelayPolicy = "off"
 
     def load_identity(self) -> Identity:
         """The identity of the file, made if it is not there; a fresh one without a file.
@@ -159,6 +160,6 @@ def _collect(values: dict[str, Any]) -> NodeOptions:
         "bootstrap": tuple(values.pop("bootstrap")),
         "direct": not values.pop("no_direct"),
         "network_key": values.pop("network_key"),
-        "relay": values.pop("relay", None),
+        "relay": values.pop("relay", "off"),
     }
     return NodeOptions(**taken)

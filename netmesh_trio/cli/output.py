@@ -83,6 +83,12 @@ class Reporter:
         if self.as_json:
             self.event("error", kind=kind, message=message)
 
+    def interrupted(self) -> None:
+        """Somebody pressed Ctrl-C."""
+        if (self._stderr or sys.stderr).isatty():
+            click.echo(err=True, file=self._stderr)  # the terminal has shown ^C
+        self.note("stopped by Ctrl-C")
+
     def _write(self, text: str) -> None:
         out = self._stdout or sys.stdout
         try:
@@ -94,10 +100,11 @@ class Reporter:
 
     # -- events that several commands have
 
-    def ready(self, peer_id: str, addresses: Sequence[str]) -> None:
-        """The node is up."""
+    def ready(self, peer_id: str, addresses: Sequence[str], *, brief: bool = False) -> None:
+        """The node is up; ``brief`` leaves the addresses out for people."""
         lines = [f"{click.style('ready', fg='green')}  this node is {peer_id}"]
-        lines += [f"       reachable as {address}" for address in addresses]
+        if not brief:
+            lines += [f"       reachable as {address}" for address in addresses]
         self.event("ready", "\n".join(lines), peer_id=peer_id, addresses=list(addresses))
 
     def path(

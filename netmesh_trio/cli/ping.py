@@ -89,7 +89,7 @@ async def _ping(
     from netmesh_trio.cli.session import open_stream, running_node
 
     rtts: list[float] = []
-    async with running_node(options, reporter, timeout=timeout) as node:
+    async with running_node(options, reporter, timeout=timeout, brief=True) as node:
         stream = await open_stream(node, target, PING_SERVICE, timeout, reporter)
         async with stream:
             for number in range(1, count + 1):

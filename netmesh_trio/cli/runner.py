@@ -14,6 +14,9 @@ from netmesh_trio.errors import NetmeshError
 __all__ = ["CommandError", "run_async"]
 
 
+_EXPECTED = (NetmeshError, trio.BrokenResourceError)
+
+
 class CommandError(NetmeshError):
     """The command cannot do what it was asked to; ``kind`` says which sort of trouble it is."""
 
@@ -29,20 +32,24 @@ def run_async(
 
     ``command`` returns whether it did what it says; what it raises of ours becomes one line.  A
     SIGTERM ends it gracefully, which is its proper end if it runs ``until_stopped``.
-    KeyboardInterrupt comes out as itself, whatever nursery it went through.
+    Ctrl-C ends it as gracefully.
     """
     try:
         finished = trio.run(_with_signals, command)
     except BaseException as error:
         found = list(leaves(error))
-        for kind in (KeyboardInterrupt, BrokenPipeError):
-            for leaf in found:
-                if isinstance(leaf, kind):
-                    raise leaf from None
-        ours = [leaf for leaf in found if isinstance(leaf, NetmeshError)]
-        if len(ours) != len(found):
+        if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
+            reporter.interrupted()
+            return 128 + signal.SIGINT
+        for leaf in found:
+            if isinstance(leaf, BrokenPipeError):
+                raise leaf from None
+        expected = [leaf for leaf in found if isinstance(leaf, _EXPECTED)]
+        if len(expected) != len(found):
             raise  # a mistake of this program: the traceback is wanted
-        reporter.error(ours[0].kind, str(ours[0]))
+        first = expected[0]
+        kind = first.kind if isinstance(first, NetmeshError) else "session-closed"
+        reporter.error(kind, str(first) or "the connection to the peer broke; try again")
         return 1
     if finished is None:
         reporter.note("stopped by SIGTERM")

@@ -14,9 +14,9 @@ __all__ = ["node"]
 @click.option(
     "--relay",
     type=click.Choice(["off", "members", "any"]),
-    default="members",
+    default="any",
     show_default=True,
-    help="For whom to carry traffic: nobody, nodes connected to this one, anybody who asks.",
+    help="Whose traffic to carry: nobody's, that of its private mesh, that of any node.",
 )
 @node_options
 @click.pass_obj

@@ -30,17 +30,22 @@ _RETRY = 1.0
 
 @asynccontextmanager
 async def running_node(
-    options: NodeOptions, reporter: Reporter, *, timeout: float | None = None
+    options: NodeOptions,
+    reporter: Reporter,
+    *,
+    timeout: float | None = None,
+    brief: bool = False,
 ) -> AsyncIterator[Node]:
     """Open the node that the options describe; the block begins once it is ``ready``.
 
     Answers pings and reports what changes for as long as the block lasts.  CommandError when no
-    bootstrap node answers within ``timeout`` seconds; None waits for one for ever.
+    bootstrap node answers within ``timeout`` seconds; None waits for one for ever.  ``brief``
+    leaves the node's addresses out of the line for people.
     """
     identity = options.load_identity()
     network_key = options.load_network_key()
     config = netmesh_trio.NodeConfig(
-        relay=options.relay or "members",
+        relay=options.relay,
         direct=options.direct,
         network_key=network_key,
     )
@@ -55,7 +60,8 @@ async def running_node(
                 nursery.start_soon(serve, node, PING_SERVICE, echo)
                 if options.bootstrap:
                     await _wait_connected(node, options, reporter, timeout)
-                reporter.ready(str(node.peer_id), [str(uri) for uri in node.addresses])
+                addresses = [str(uri) for uri in node.addresses]
+                reporter.ready(str(node.peer_id), addresses, brief=brief)
                 ready.set()
                 yield node
                 nursery.cancel_scope.cancel()

@@ -7,15 +7,60 @@ from typing import TYPE_CHECKING
 import trio
 
 from netmesh_trio.cli.output import Reporter
+from netmesh_trio.errors import NetmeshError
+from netmesh_trio.events import (
+    Event,
+    EventsLost,
+    PathChanged,
+    PathReport,
+    PeerConnected,
+    PeerDisconnected,
+)
+from netmesh_trio.identity import PeerId
 
 if TYPE_CHECKING:
     from netmesh_trio import Node
 
-__all__ = ["watch"]
+__all__ = ["report", "report_path", "watch"]
 
 
 async def watch(node: Node, reporter: Reporter, ready: trio.Event) -> None:
     """Report what changes, from ``ready`` on, until cancelled."""
     async for event in node.events():
+        # What comes before is kept, and told after the ready line.
         await ready.wait()
-        del event, reporter
+        report(reporter, event)
+
+
+def report(reporter: Reporter, event: Event) -> None:
+    """Print one event of a node."""
+    if isinstance(event, PeerConnected):
+        peer_id = str(event.peer_id)
+        reporter.event("peer", peer_id=peer_id, state="connected", reason=None)
+        report_path(reporter, event.peer_id, event.path, None)
+    elif isinstance(event, PeerDisconnected):
+        reporter.event(
+            "peer",
+            f"peer   {event.peer_id.short} is gone ({event.reason})",
+            peer_id=str(event.peer_id),
+            state="disconnected",
+            reason=event.reason,
+        )
+    elif isinstance(event, PathChanged):
+        report_path(reporter, event.peer_id, event.path, event.reason)
+    elif isinstance(event, EventsLost):
+        reporter.note(f"{event.count} events came too fast to be told")
+
+
+def report_path(reporter: Reporter, peer_id: PeerId, path: PathReport, reason: str | None) -> None:
+    """Print the path to a peer; the reason is why it is not direct, else why it changed."""
+    if isinstance(path.error, NetmeshError):
+        reason = path.error.kind
+    reporter.path(
+        peer_id=str(peer_id),
+        kind=path.kind.value,
+        addr=None if path.addr is None else str(path.addr),
+        via=None if path.via is None else str(path.via),
+        rtt_ms=None if path.rtt is None else path.rtt * 1000,
+        reason=reason,
+    )

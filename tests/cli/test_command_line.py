@@ -296,8 +296,8 @@ def test_sigterm(until_stopped: bool, code: int) -> None:
     assert err.getvalue() == "netmesh-trio: stopped by SIGTERM\n"
 
 
-def test_ctrl_c_comes_out_of_nurseries() -> None:
-    report, _, _ = reporter(False)
+def test_ctrl_c_in_nurseries() -> None:
+    report, _, err = reporter(False)
 
     async def command() -> bool:
         async with trio.open_nursery() as nursery:
@@ -306,8 +306,18 @@ def test_ctrl_c_comes_out_of_nurseries() -> None:
             await trio.sleep_forever()
         return True
 
-    with pytest.raises(KeyboardInterrupt):
-        run_async(report, command)
+    assert run_async(report, command) == 130
+    assert err.getvalue() == "netmesh-trio: stopped by Ctrl-C\n"
+
+
+def test_a_broken_stream_is_one_line() -> None:
+    report, _, err = reporter(False)
+
+    async def command() -> bool:
+        raise trio.BrokenResourceError
+
+    assert run_async(report, command) == 1
+    assert err.getvalue() == ("netmesh-trio: error: the connection to the peer broke; try again\n")
 
 
 def test_a_reader_that_goes_away_is_not_a_traceback() -> None:
