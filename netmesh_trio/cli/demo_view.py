@@ -115,9 +115,9 @@ class DemoView:
     def finish(self, outcome: Outcome) -> None:
         """The last word."""
         counters = self._counters()
-        if not self._reporter.as_json:
+        if self._live is None:
             for name, value in counters.items():
-                self._reporter.line(f"{name:>24}  {value}")
+                self._reporter.line(f"{name:>22}: {value}")
         self._reporter.transferred(
             "sent", outcome, str(self._pair[1].peer_id if self._pair else "")
         )
@@ -135,7 +135,6 @@ class DemoView:
         }
 
     def _render(self) -> RenderableType:
-        from rich.columns import Columns
         from rich.console import Group
         from rich.panel import Panel
         from rich.progress_bar import ProgressBar
@@ -171,8 +170,11 @@ class DemoView:
         parts: list[RenderableType] = [nodes, paths, Panel(timeline, title="timeline")]
         progress = self._progress
         if progress is not None:
-            bar = ProgressBar(total=max(progress.total, 1), completed=progress.done, width=50)
-            told = f"{human_bytes(progress.done)} of {human_bytes(progress.total)}"
-            parts.append(Columns([bar, told]))
+            line = Table.grid(padding=(0, 2))
+            line.add_row(
+                ProgressBar(total=max(progress.total, 1), completed=progress.done, width=40),
+                f"{human_bytes(progress.done)} of {human_bytes(progress.total)}",
+            )
+            parts.append(line)
         parts.append(Panel(counters, title="counters"))
         return Group(*parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -88,7 +88,7 @@ async def _wait_connected(
     )
 
 
-async def serve(node: Node, service: str, handler: netmesh_trio.StreamHandler) -> None:
+async def serve(node: Node, service: str, handler: Callable[[Stream], Awaitable[object]]) -> None:
     """Serve a service until cancelled."""
     async with node.listen(service) as listener:
         await trio.serve_listeners(handler, [listener])

@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import attrs
@@ -63,6 +63,7 @@ __all__ = [
     "data_header",
     "encode",
     "entry_batches",
+    "hashing_batches",
     "new_hash",
     "tree_digest",
 ]
@@ -257,6 +258,20 @@ def entry_batches(entries: Sequence[Entry]) -> Iterator[Entries]:
         room -= cost
     if batch:
         yield Entries(tuple(batch))
+
+
+def hashing_batches(have: Iterable[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Cut pairs (index, bytes) into what one thread should hash in one go: some 32 MiB."""
+    batch: list[tuple[int, int]] = []
+    size = 0
+    for pair in have:
+        batch.append(pair)
+        size += pair[1] + 64 * 1024
+        if size >= 32 * CHUNK or len(batch) == PAIRS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _clip(text: str) -> str:

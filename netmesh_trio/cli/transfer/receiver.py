@@ -31,6 +31,7 @@ from netmesh_trio.cli.transfer.messages import (
     Verdict,
     check_manifest,
     encode,
+    hashing_batches,
     new_hash,
     tree_digest,
 )
@@ -208,7 +209,7 @@ class _Receiver:
             if path_bytes > limits.path_bytes:
                 raise TransferError("refused", "the names of the files are more than this takes")
         try:
-            check_manifest(offer, self._entries)
+            await trio.to_thread.run_sync(check_manifest, offer, self._entries)
         except DecodeError as error:
             raise _protocol(error) from None
         progress = self._progress
@@ -225,17 +226,18 @@ class _Receiver:
         self._say(HaveEnd())
         starts: list[tuple[int, int]] = []
         proofs: deque[tuple[int, bytes]] = deque()
-        for index, _length in have:
+        for batch in hashing_batches(have):
             # The sender is hashing the same bytes meanwhile.
-            await trio.to_thread.run_sync(self._hash_prefix, index)
-            if not proofs:
-                message = await self._next()
-                if not isinstance(message, Proof):
-                    raise _protocol("a missing proof")
-                proofs.extend(message.items)
-            if not proofs or proofs[0][0] != index:
-                raise _protocol("a proof of something else")
-            self._compare(index, proofs.popleft()[1], starts)
+            await trio.to_thread.run_sync(self._hash_prefixes, batch)
+            for index, _ in batch:
+                if not proofs:
+                    message = await self._next()
+                    if not isinstance(message, Proof):
+                        raise _protocol("a missing proof")
+                    proofs.extend(message.items)
+                if not proofs or proofs[0][0] != index:
+                    raise _protocol("a proof of something else")
+                self._compare(index, proofs.popleft()[1], starts)
         if proofs:
             raise _protocol("a proof too many")
         self._judge(await trio.to_thread.run_sync(self._make_directories))
@@ -275,11 +277,13 @@ class _Receiver:
             )
         return have, judged
 
-    def _hash_prefix(self, index: int) -> None:
-        try:
-            self._store.hash_prefix(self._entries[index], self._prefixes[index])
-        except OSError as error:
-            raise storage_error(error, repr(self._entries[index].path)) from error
+    def _hash_prefixes(self, batch: list[tuple[int, int]]) -> None:
+        for index, _ in batch:
+            entry = self._entries[index]
+            try:
+                self._store.hash_prefix(entry, self._prefixes[index])
+            except OSError as error:
+                raise storage_error(error, repr(entry.path)) from error
 
     def _compare(self, index: int, proof: bytes, starts: list[tuple[int, int]]) -> None:
         entry, prefix = self._entries[index], self._prefixes[index]

@@ -10,7 +10,6 @@ from netmesh_trio.cli.transfer.errors import TransferError
 from netmesh_trio.cli.transfer.messages import (
     CHUNK,
     DIGEST_SIZE,
-    PAIRS,
     Decoder,
     Done,
     Fail,
@@ -24,6 +23,7 @@ from netmesh_trio.cli.transfer.messages import (
     Verdict,
     encode,
     entry_batches,
+    hashing_batches,
     new_hash,
 )
 from netmesh_trio.cli.transfer.outcome import (
@@ -186,14 +186,12 @@ class _Sender:
             raise gone(error, self._progress) from error
 
     async def _send_proofs(self) -> None:
-        pairs: list[tuple[int, bytes]] = []
-        for index, length in self._haves.items():
-            pairs.append((index, await trio.to_thread.run_sync(self._proof, index, length)))
-            if len(pairs) == PAIRS:
-                await self._send(encode(Proof(tuple(pairs))))
-                pairs.clear()
-        if pairs:
-            await self._send(encode(Proof(tuple(pairs))))
+        for batch in hashing_batches(self._haves.items()):
+            pairs = await trio.to_thread.run_sync(self._proofs, batch)
+            await self._send(encode(Proof(pairs)))
+
+    def _proofs(self, batch: list[tuple[int, int]]) -> tuple[tuple[int, bytes], ...]:
+        return tuple((index, self._proof(index, length)) for index, length in batch)
 
     def _proof(self, index: int, length: int) -> bytes:
         try:

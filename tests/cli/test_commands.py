@@ -1,0 +1,294 @@
+"""The commands as people run them: processes that talk over loopback."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from netmesh_trio.identity import Identity, NetworkKey
+from tests.cli.program import Program, running
+
+LOOPBACK = ("--bind", "127.0.0.1:0")
+
+
+def one_line(program: Program, *words: str) -> None:
+    """What every failure looks like."""
+    errors = program.errors
+    assert errors.startswith("netmesh-trio: "), errors
+    assert errors.count("\n") == 1, errors
+    for word in words:
+        assert word in errors
+
+
+def content(path: Path, size: int) -> str:
+    data = os.urandom(size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
+
+
+@pytest.fixture
+def relay() -> Iterator[str]:
+    """The URI of a running relay."""
+    with running("node", *LOOPBACK) as program:
+        (uri,) = program.wait_for("ready")["addresses"]
+        yield str(uri)
+        program.process.send_signal(signal.SIGTERM)
+        assert program.finish() == 0
+        assert "Traceback" not in program.errors
+
+
+def test_ping(relay: str) -> None:
+    with running("ping", relay, *LOOPBACK, "-c", 3, "-i", 0) as ping:
+        assert ping.finish() == 0, ping.errors
+        pings = [event for event in ping.events if event["event"] == "ping"]
+        assert [event["seq"] for event in pings] == [1, 2, 3]
+        done = ping.last("done")
+        assert done["sent"] == done["received"] == 3
+        assert 0 < done["min_ms"] <= done["avg_ms"] <= done["max_ms"]
+        path = ping.last("path")
+        assert (path["kind"], path["via"]) == ("direct", None)
+        assert path["addr"] in relay
+        assert ping.errors == ""
+
+
+def test_ping_over_a_relay(relay: str) -> None:
+    with running("node", *LOOPBACK, "--bootstrap", relay, "--no-direct") as far:
+        peer_id = far.wait_for("ready")["peer_id"]
+        options = ("--bootstrap", relay, "--no-direct", "-c", 2, "-i", 0)
+        with running("ping", peer_id, *LOOPBACK, *options) as ping:
+            assert ping.finish() == 0, ping.errors
+            path = next(e for e in ping.events if e["event"] == "path" and e["peer_id"] == peer_id)
+            assert path["kind"] == "relayed"
+            assert path["via"] in relay
+
+
+def test_send_and_receive(relay: str, tmp_path: Path) -> None:
+    digest = content(tmp_path / "file.bin", 3_000_000)
+    inbox = tmp_path / "in"
+    with running("receive", inbox, *LOOPBACK, "--once", "--bootstrap", relay) as receive:
+        peer_id = receive.wait_for("ready")["peer_id"]
+        sending = ("send", tmp_path / "file.bin", peer_id, *LOOPBACK, "--bootstrap", relay)
+        with running(*sending) as send:
+            assert send.finish() == 0, send.errors
+            done = send.last("done")
+            assert (done["hash"], done["bytes"], done["files"]) == (digest, 3_000_000, 1)
+            assert done["mb_per_s"] > 0
+        assert receive.finish() == 0, receive.errors
+        assert receive.last("done")["hash"] == digest
+        assert receive.errors == ""
+    assert (inbox / "file.bin").read_bytes() == (tmp_path / "file.bin").read_bytes()
+    assert os.listdir(inbox) == ["file.bin"]
+
+
+def test_a_tree_is_sent_again_for_what_is_missing(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name in ("a", "b/c", "b/d/e"):
+        content(tree / name, 200_000)
+    with running("receive", tmp_path / "in", *LOOPBACK) as receive:
+        (uri,) = receive.wait_for("ready")["addresses"]
+        for moved in (600_000, 200_000):
+            with running("send", tree, uri, *LOOPBACK) as send:
+                assert send.finish() == 0, send.errors
+                assert (send.last("done")["files"], send.last("done")["moved"]) == (3, moved)
+            (tmp_path / "in" / "tree" / "b" / "c").unlink()
+        receive.interrupt()
+        assert receive.finish() == 130
+        one_line(receive, "stopped by Ctrl-C")
+
+
+def test_a_receiver_that_dies_in_the_middle(tmp_path: Path) -> None:
+    digest = content(tmp_path / "big", 150_000_000)
+    receiving = ("receive", tmp_path / "in", *LOOPBACK, "--identity", tmp_path / "key")
+    with running(*receiving) as receive:
+        (uri,) = receive.wait_for("ready")["addresses"]
+        with running("send", tmp_path / "big", uri, *LOOPBACK) as send:
+            while not partial_bytes(tmp_path / "in"):
+                time.sleep(0.01)
+            receive.process.kill()
+            assert send.finish() == 1
+            one_line(send, "went away", "send again")
+            assert send.last("error")["kind"] == "peer-gone"
+    assert not (tmp_path / "in" / "big").exists()
+    kept = partial_bytes(tmp_path / "in")
+    with running(*receiving) as receive:
+        (uri,) = receive.wait_for("ready")["addresses"]
+        with running("send", tmp_path / "big", uri, *LOOPBACK) as send:
+            assert send.finish() == 0, send.errors
+            done = send.last("done")
+            assert done["hash"] == digest
+            assert done["moved"] <= 150_000_000 - kept
+
+
+def partial_bytes(inbox: Path) -> int:
+    return sum(path.stat().st_size for path in inbox.glob(".*.part"))
+
+
+def test_a_sender_that_is_stopped_in_the_middle(tmp_path: Path) -> None:
+    digest = content(tmp_path / "big", 150_000_000)
+    with running("receive", tmp_path / "in", *LOOPBACK, "--once") as receive:
+        (uri,) = receive.wait_for("ready")["addresses"]
+        with running("send", tmp_path / "big", uri, *LOOPBACK) as send:
+            while not partial_bytes(tmp_path / "in"):
+                time.sleep(0.01)
+            send.interrupt()
+            assert send.finish() == 130
+            one_line(send, "stopped by Ctrl-C")
+        assert receive.wait_for("error")["kind"] in ("peer-gone", "stream-reset", "session-closed")
+        assert not (tmp_path / "in" / "big").exists()
+        with running("send", tmp_path / "big", uri, *LOOPBACK) as send:
+            assert send.finish() == 0, send.errors
+            assert send.last("done")["hash"] == digest
+            assert send.last("done")["moved"] < 150_000_000
+        assert receive.finish() == 0
+
+
+def test_an_existing_file(tmp_path: Path) -> None:
+    content(tmp_path / "file", 1000)
+    content(tmp_path / "in" / "file", 1000)
+    mine = (tmp_path / "in" / "file").read_bytes()
+    with running("receive", tmp_path / "in", *LOOPBACK, "--once") as receive:
+        (uri,) = receive.wait_for("ready")["addresses"]
+        with running("send", tmp_path / "file", uri, *LOOPBACK) as send:
+            assert send.finish() == 1
+            one_line(send, "'file'", "--overwrite")
+            assert send.last("error")["kind"] == "exists"
+        assert receive.finish() == 1
+        one_line(receive, "'file'")
+    assert (tmp_path / "in" / "file").read_bytes() == mine
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """On a real file system of 2 MB, in a mount namespace of its own."""
+    inbox = tmp_path / "in"
+    inbox.mkdir()
+    mount = f'mount -t tmpfs -o size=2m none "{inbox}" && exec "$@"'
+    prefix = ("unshare", "--mount", "sh", "-c", mount, "sh")
+    if sys.platform != "linux" or subprocess.run([*prefix, "true"], capture_output=True).returncode:
+        pytest.skip("needs a mount namespace: Linux, root")
+    # The room is checked before, and checked again by the disk itself when two files compete.
+    content(tmp_path / "large", 3_000_000)
+    content(tmp_path / "one", 1_900_000)
+    with running("receive", inbox, *LOOPBACK, prefix=prefix) as receive:
+        (uri,) = receive.wait_for("ready")["addresses"]
+        with running("send", tmp_path / "large", uri, *LOOPBACK) as send:
+            assert send.finish() == 1
+            one_line(send, "MB needed", "left")
+            assert send.last("error")["kind"] == "disk-full"
+        assert receive.wait_for("error")["kind"] == "disk-full"
+        with running("send", tmp_path / "one", uri, *LOOPBACK) as send:
+            assert send.finish() == 0
+
+
+def test_a_service_that_nobody_serves(relay: str, tmp_path: Path) -> None:
+    content(tmp_path / "file", 10)
+    with running("send", tmp_path / "file", relay, *LOOPBACK) as send:
+        assert send.finish() == 1
+        one_line(send, "netmesh-trio receive DIR")
+        assert send.last("error")["kind"] == "service-not-found"
+
+
+def test_a_sender_that_is_not_wanted(tmp_path: Path) -> None:
+    content(tmp_path / "file", 10)
+    other = Identity.generate().peer_id
+    with running("receive", tmp_path / "in", *LOOPBACK, "--from", other) as receive:
+        (uri,) = receive.wait_for("ready")["addresses"]
+        with running("send", tmp_path / "file", uri, *LOOPBACK) as send:
+            assert send.finish() == 1
+            one_line(send, "does not take files from this peer")
+            assert send.last("error")["kind"] == "refused"
+
+
+def test_a_port_in_use() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        with running("node", "--bind", f"127.0.0.1:{port}") as node:
+            assert node.finish() == 1
+            one_line(node, f"127.0.0.1:{port}")
+            assert node.last("error")["kind"] == "bind"
+
+
+def test_an_address_that_is_not_ours() -> None:
+    with running("node", "--bind", "192.0.2.1:0") as node:
+        assert node.finish() == 1
+        one_line(node, "192.0.2.1")
+
+
+def test_a_peer_that_nobody_knows(relay: str) -> None:
+    peer_id = Identity.generate().peer_id
+    with running("ping", peer_id, *LOOPBACK, "--bootstrap", relay, "--timeout", 0.9) as ping:
+        assert ping.finish() == 1
+        assert ping.errors.count("netmesh-trio: error:") == 1
+        assert "Traceback" not in ping.errors
+        assert ping.last("error")["kind"] == "peer-unreachable"
+
+
+def test_no_bootstrap_node_answers() -> None:
+    uri = f"netmesh://{Identity.generate().peer_id}@127.0.0.1:9"
+    with running("ping", uri, *LOOPBACK, "--bootstrap", uri, "--timeout", 1) as ping:
+        assert ping.finish() == 1
+        one_line(ping, "127.0.0.1:9")
+        assert ping.last("error")["kind"] == "peer-unreachable"
+
+
+def test_an_unknown_host() -> None:
+    uri = f"netmesh://{Identity.generate().peer_id}@no-such-host.invalid:4650"
+    with running("ping", uri, *LOOPBACK, "--timeout", 5) as ping:
+        assert ping.finish() == 1
+        assert "no-such-host.invalid" in ping.errors
+        assert ping.errors.count("netmesh-trio: error:") == 1
+        assert "Traceback" not in ping.errors
+
+
+def test_another_network_key(tmp_path: Path) -> None:
+    NetworkKey.generate().save(tmp_path / "net.key")
+    with running("node", *LOOPBACK, "--network-key", tmp_path / "net.key") as node:
+        (uri,) = node.wait_for("ready")["addresses"]
+        with running("ping", uri, *LOOPBACK, "--timeout", 1) as stranger:
+            assert stranger.finish() == 1
+            one_line(stranger)
+        key = ("--network-key", tmp_path / "net.key")
+        with running("ping", uri, *LOOPBACK, *key, "-c", 1) as member:
+            assert member.finish() == 0, member.errors
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.2, None])
+@pytest.mark.parametrize("command", ["node", "receive", "ping"])
+def test_ctrl_c_at_any_moment(command: str, delay: float | None, tmp_path: Path) -> None:
+    """From the first moment that the program can say something, to when it is up."""
+    arguments: dict[str, tuple[object, ...]] = {
+        "node": ("node", *LOOPBACK),
+        "receive": ("receive", tmp_path / "in", *LOOPBACK),
+        "ping": ("ping", Identity.generate().peer_id, *LOOPBACK, "--timeout", 60),
+    }
+    with running(*arguments[command]) as program:
+        if delay is None:
+            program.wait_for("ready")
+        else:
+            # Python itself has to be up, or the signal just ends it.
+            time.sleep(0.3 + delay)
+        program.interrupt()
+        assert program.finish() == 130, program.errors
+        assert "Traceback" not in program.errors
+        assert "stopped by Ctrl-C" in program.errors
+
+
+def test_demo() -> None:
+    with running("demo", "--size", 1, "--delay", 5) as demo:
+        assert demo.finish() == 0, demo.errors
+        assert demo.last("done")["bytes"] == 1_000_000
+        relayed = [e for e in demo.events if e["event"] == "path"]
+        assert relayed
+        assert relayed[0]["kind"] == "relayed"
+        assert any("agree" in e.get("text", "") for e in demo.events)
+        assert demo.errors == ""
