@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import enum
 from typing import TYPE_CHECKING, Union
 
 from ..addresses import Address
+from ..events import PathKind
 from ..wire.packets import BASE_DATAGRAM_SIZE, CIRCUIT_HEADER_SIZE, DATA_OVERHEAD, circuit_header
 from .congestion import Cubic
 from .mtu import MtuSearch
@@ -21,13 +21,6 @@ __all__ = ["DirectKey", "Path", "PathKey", "PathKind"]
 DirectKey = tuple[int, Address]
 #: What tells a path from another: :data:`DirectKey`, or a circuit's 8-byte id.
 PathKey = Union[DirectKey, bytes]
-
-
-class PathKind(enum.Enum):
-    """Whether a path goes straight to the peer or over a node that relays."""
-
-    DIRECT = "direct"
-    RELAYED = "relayed"
 
 
 class Path:
@@ -50,9 +43,7 @@ class Path:
         "pacer",
         "prefix",
         "pto_count",
-        "received_unvalidated",
         "rtt",
-        "sent_unvalidated",
         "suspect",
         "tokens",
         "validated",
@@ -86,8 +77,6 @@ class Path:
         self.largest_acked = -1
         self.loss_time = float("inf")
         self.pto_count = 0
-        self.received_unvalidated = 0
-        self.sent_unvalidated = 0
         #: Challenges under way: token to the time it was sent.
         self.tokens: dict[bytes, float] = {}
 
@@ -109,7 +98,3 @@ class Path:
         """The datagram size changed: keep what depends on it in step."""
         self.chunk = self.mtu.current - self.overhead
         self.congestion.set_segment(self.mtu.current)
-
-    def may_send(self, size: int) -> bool:
-        """Whether an unvalidated path may carry ``size`` more bytes (at most three times what came from it)."""
-        return self.validated or self.sent_unvalidated + size <= 3 * self.received_unvalidated

@@ -79,6 +79,10 @@ class Outgoing:
             if path.usable:
                 self._probes_queue.append((path, frame))
 
+    def abandon(self) -> None:
+        """The peer will not hear anything more in this session."""
+        self._probes_queue.clear()
+
     def seal(self, plain: bytes, path: Path, now: float) -> bytes:
         """One packet, without the path's prefix."""
         session = self._session
@@ -96,11 +100,9 @@ class Outgoing:
         while self._probes_queue:
             path, plain = self._probes_queue.popleft()
             size = len(plain) + path.overhead
-            if path.failed or not path.may_send(size):
+            if path.failed:
                 continue
             packet = path.prefix + self.seal(plain, path, now)
-            if not path.validated:
-                path.sent_unvalidated += size
             session.stats.bytes_sent += size
             return Transmit(path, (packet,), size, size)
         path = session.path  # type: ignore[assignment]

@@ -240,11 +240,11 @@ class Session:
 
     # receiving
 
-    def receive(self, data: memoryview, skip: int, stride: int, path: Path, now: float) -> bool:
-        """Take in a batch of DATA packets from one path; True if any was authentic.
+    def receive(self, data: memoryview, skip: int, stride: int, path: Path, now: float) -> int:
+        """Take in a batch of DATA packets from one path; return how many bytes of it were.
 
         ``data`` holds datagrams of ``stride`` bytes each (the last may be shorter); ``skip`` bytes in front of
-        every one are the circuit header.
+        every one are the circuit header.  The first is for this session; reading stops at one that is not.
         """
         stats = self.stats
         acks = self.acks
@@ -272,6 +272,9 @@ class Session:
                 prefix, number = unpack(data, start)
                 opener = decrypt if prefix == self._prefix else self._opener(prefix)
                 if opener is None:
+                    if (prefix ^ self._prefix) & ~0xFF00:
+                        at -= stride
+                        break
                     stats.dropped_invalid += 1
                     continue
                 if number != run_stop:
@@ -320,21 +323,33 @@ class Session:
         except DecodeError as error:
             stats.dropped_invalid += 1
             self.fail(str(error), now)
-            return True
+            return total
         if run_stop > run_first:
             acks.add(run_first, run_stop, eliciting, now)
         stats.packets_received += authentic
-        stats.bytes_received += total
+        at = min(at, total)
+        stats.bytes_received += at
         if authentic:
             self.last_received = now
             self._waiting_since = _INFINITY
             path.last_received = now
             if not path.validated:
-                self._heard_on_new_path(path, total, now)
+                self._heard_on_new_path(path, now)
             if path is not self.path and moved:
                 self._peer_moved(path, now)
-            return True
-        return False
+        return at
+
+    def authentic(self, packet: memoryview) -> bool:
+        """Whether one DATA packet, without a circuit header, was made by the peer and is not a replay."""
+        prefix, number = unpack_data_header(packet)
+        opener = self._opener(prefix)
+        if opener is None or not self.acks.is_new(number):
+            return False
+        try:
+            opener(pack_nonce(number), packet[DATA_HEADER_SIZE:], None)
+        except InvalidTag:
+            return False
+        return True
 
     def _opener(self, prefix: int) -> Callable[[bytes, bytes, None], bytes] | None:
         # another epoch of ours, or not ours at all
@@ -349,8 +364,7 @@ class Session:
             self._decrypt = opener
             self.keys.on_received(epoch)
 
-    def _heard_on_new_path(self, path: Path, size: int, now: float) -> None:
-        path.received_unvalidated += size
+    def _heard_on_new_path(self, path: Path, now: float) -> None:
         if path.kind is PathKind.RELAYED:
             # a circuit leads to a node we have a session with: it cannot be somebody else's address
             self.validate(path, now)
@@ -666,6 +680,14 @@ class Session:
             queue.popleft()
             self.stats.datagrams_dropped += 1
         queue.append(frames.encode_datagram(service, payload))
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the peer lacks something that was written to a stream."""
+        return self.closed is None and any(
+            s.reset_code is None and (s.base < s.end or s.fin_pending or (s.fin and not s.fin_acked))
+            for s in self.streams.sending.values()
+        )
 
     @property
     def max_datagram_payload(self) -> int:

@@ -64,6 +64,8 @@ class StreamTable:
         self._stream_window = stream_window
         #: Streams (or :data:`SESSION`) whose limits are to be told to the peer.
         self.window_dirty: set[int] = set()
+        #: Streams of ours whose window the peer told: they found a taker.
+        self.accepted: set[int] = set()
         self._line: deque[SendStream] = deque()
 
     # opening
@@ -110,6 +112,7 @@ class StreamTable:
             return False
         del self.sending[stream_id], self.receiving[stream_id]
         self.window_dirty.discard(stream_id)
+        self.accepted.discard(stream_id)
         if stream_id & 1 != self._parity:
             self.peer_open -= 1
             self._accept_limit += 1
@@ -160,6 +163,7 @@ class StreamTable:
             if stream is not None:
                 stream.limit = max(stream.limit, entry[1])
                 told.append(stream.id)
+                self.accepted.add(stream.id)
                 self.enqueue(stream)
         if session > self.send_limit:
             self.send_limit = session

@@ -9,7 +9,8 @@ type  name      layout
 0x02  RESPONSE  handshake message 2, likewise
 0x03  COOKIE    stateless address proof under load, likewise
 0x04  DATA      type u8, epoch u8, zero u16, receiver index u32, counter u64 (little-endian), ciphertext
-0x05  CIRCUIT   type u8, zero u24, circuit id 8 bytes, then a whole packet of types 0x01 to 0x04
+0x05  CIRCUIT   type u8, zero u24, circuit id 8 bytes, then a whole packet of another type
+0x06  STRANGER  type u8, zero u24, receiver index u32, counter u64: of a DATA packet for no session
 ====  ========  =====================================================================================
 
 DATA's AEAD is ChaCha20-Poly1305 with the nonce of the Noise transport (four zero bytes, then the counter) and no
@@ -31,9 +32,12 @@ __all__ = [
     "DATA_OVERHEAD",
     "INIT",
     "RESPONSE",
+    "STRANGER",
+    "STRANGER_SIZE",
     "TAG_SIZE",
     "circuit_header",
     "data_prefix",
+    "stranger",
     "unpack_data_header",
 ]
 
@@ -42,10 +46,12 @@ RESPONSE = 0x02
 COOKIE = 0x03
 DATA = 0x04
 CIRCUIT = 0x05
+STRANGER = 0x06
 
 DATA_HEADER_SIZE = 16
 CIRCUIT_HEADER_SIZE = 12
 TAG_SIZE = 16
+STRANGER_SIZE = 16
 DATA_OVERHEAD = DATA_HEADER_SIZE + TAG_SIZE
 #: Every path must carry UDP payloads of this many bytes (RFC 9000, section 14).
 BASE_DATAGRAM_SIZE = 1200
@@ -63,3 +69,8 @@ def data_prefix(epoch: int, index: int) -> bytes:
 def circuit_header(circuit_id: bytes) -> bytes:
     """The twelve bytes in front of a packet that travels on the circuit leg ``circuit_id`` (8 bytes)."""
     return b"\x05\x00\x00\x00" + circuit_id
+
+
+def stranger(index: int, counter: int) -> bytes:
+    """The answer to a DATA packet whose index nobody knows here.  It proves nothing: it asks for a handshake."""
+    return struct.pack("<B3xIQ", STRANGER, index, counter)

@@ -1,0 +1,266 @@
+"""Ways to a peer: dialing it, keeping bootstrap sessions up, and finding another path when one fails."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from ..addresses import Address, HostPort, MeshUri
+from ..errors import AddressError, PeerUnreachableError
+from ..identity import PeerId
+from ..routing.circuits import MAX_HOPS, OpenCircuit
+from ..routing.routes import find_next_hops
+from ..routing.store import AnnouncementStore
+from ..wire import frames
+from .engine import Dial, Engine
+from .live import LiveSession
+
+__all__ = ["Dialer"]
+
+# Seconds between repetitions of an INIT: the first few close together, for they cost little and a loss costs much.
+_RETRY = (0.25, 0.5, 1.0, 2.0)
+_MAX_RELAYS = 3
+_BOOTSTRAP_DELAY = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_FAILOVER_RETRY = (0.3, 0.5, 1.0, 2.0)
+_REDIAL_INTERVAL = 1.0
+
+
+@attrs.frozen
+class _Way:
+    """What a caller knows about where a peer is."""
+
+    addresses: tuple[HostPort, ...] = ()
+    via: tuple[MeshUri, ...] = ()
+
+
+class Dialer:
+    """Opens sessions, over every way at once; the first answer wins."""
+
+    def __init__(self, engine: Engine, store: AnnouncementStore, nursery: trio.Nursery) -> None:
+        self._engine = engine
+        self._store = store
+        self._nursery = nursery
+        self._ways: dict[PeerId, _Way] = {}
+        self._searching: set[LiveSession] = set()
+        self._redialed: dict[PeerId, float] = {}
+        self.bootstrap_connected = trio.Event()
+        engine.connect = self.connect
+        engine.on_path_needed = self._need_path
+        engine.on_stranger = self._on_stranger
+
+    # connecting
+
+    async def connect(self, target: PeerId | MeshUri) -> None:
+        """Have a session with the peer.  Raises PeerUnreachableError after ``connect_timeout``."""
+        engine = self._engine
+        peer_id = target if isinstance(target, PeerId) else target.peer_id
+        if isinstance(target, MeshUri):
+            self._learn(target)
+        peer = engine.peer(peer_id)
+        if peer.live is not None:
+            return
+        dial = engine.dialing.get(peer_id)
+        if dial is None:
+            dial = self._start(peer_id)
+        peer.waiting += 1
+        try:
+            await dial.done.wait()
+        finally:
+            peer.waiting -= 1
+        if peer.live is None:
+            raise PeerUnreachableError(f"peer {peer_id.short} is not reachable now: {dial.error}")
+
+    def _learn(self, uri: MeshUri) -> None:
+        known = self._ways.pop(uri.peer_id, _Way())
+        addresses = tuple(dict.fromkeys((*known.addresses, *((uri.address,) if uri.address else ()))))[-4:]
+        via = tuple(dict.fromkeys((*known.via, *uri.via)))[-8:]
+        while len(self._ways) >= 4096:
+            del self._ways[next(iter(self._ways))]
+        self._ways[uri.peer_id] = _Way(addresses, via)
+
+    def _start(self, peer_id: PeerId) -> Dial:
+        dial = self._engine.start_dial(peer_id)
+        self._nursery.start_soon(self._dial, dial)
+        return dial
+
+    async def _dial(self, dial: Dial) -> None:
+        """One attempt: the same INIT over every way, repeated until an answer or the deadline ends it."""
+        engine = self._engine
+        with trio.move_on_after(engine.config.connect_timeout):
+            way = self._ways.get(dial.peer_id, _Way())
+            addresses = await self._resolve(dial, way.addresses)
+            for uri in way.via:
+                if uri.address is not None and engine.peer(uri.peer_id).live is None and not dial.done.is_set():
+                    self._nursery.start_soon(self._meet_relay, uri, dial)
+            circuits: dict[PeerId, bytes] = {}
+            refused: set[PeerId] = set()
+            attempt = 0
+            while not dial.done.is_set():
+                dial.wake = trio.Event()
+                refused |= {relay for relay, circuit in circuits.items() if circuit not in engine.endpoints}
+                for relay in refused:
+                    circuits.pop(relay, None)
+                self._send_init(dial, addresses, circuits, refused)
+                with trio.move_on_after(_RETRY[min(attempt, len(_RETRY) - 1)]) as waited:
+                    await dial.wake.wait()
+                if waited.cancelled_caught:
+                    attempt += 1
+                    refused.clear()  # a node that was not there a moment ago may be now
+        engine.drop_dial(dial)
+
+    async def _resolve(self, dial: Dial, hosts: tuple[HostPort, ...]) -> list[Address]:
+        found: list[Address] = []
+        for host in hosts:
+            try:
+                found += await self._engine.network.resolve(host.host, host.port)
+            except AddressError as error:
+                dial.error = str(error)
+        return found[:8]
+
+    async def _meet_relay(self, uri: MeshUri, dial: Dial) -> None:
+        try:
+            await self.connect(uri)
+        except PeerUnreachableError as error:
+            dial.error = f"the relay {uri.peer_id.short} that its address names does not answer ({error})"
+        dial.wake.set()
+
+    def _send_init(
+        self, dial: Dial, addresses: list[Address], circuits: dict[PeerId, bytes], refused: set[PeerId]
+    ) -> None:
+        engine = self._engine
+        packet = dial.initiator.packet
+        now = engine.now()
+        for address in addresses:
+            number = engine.socket_for(address)
+            if number is not None:
+                key = (number, address)
+                dial.sent_at.setdefault(key, now)
+                engine.send_packet(packet, key, None)
+                dial.error = f"nobody answers at {address}"
+        for relay in self._relays(dial.peer_id, refused)[:_MAX_RELAYS]:
+            circuit = circuits.get(relay)
+            if circuit is None:
+                circuit = circuits[relay] = engine.random_bytes(8)
+            dial.sent_at.setdefault(circuit, now)
+            self._open_circuit(circuit, relay, dial.peer_id, packet)
+
+    def _relays(self, target: PeerId, exclude: set[PeerId]) -> list[PeerId]:
+        engine = self._engine
+        neighbors = engine.neighbors()
+        neighbors.pop(target, None)
+        hints = [uri.peer_id for uri in self._ways.get(target, _Way()).via]
+        hops = find_next_hops(
+            target, neighbors, self._store.graph, self_id=engine.peer_id, exclude=exclude | {target}, hints=hints
+        )
+        # a relay may have a session with the target that no announcement has told us of yet
+        rest = sorted((p for p in neighbors if p not in hops and p not in exclude), key=lambda p: neighbors[p] or 9.0)
+        return [h for h in hops if h != target] + rest
+
+    def _open_circuit(self, circuit_id: bytes, relay: PeerId, target: PeerId, packet: bytes) -> None:
+        engine = self._engine
+        live = engine.direct_session(relay)
+        if live is None:
+            return
+        engine.endpoints[circuit_id] = relay
+        message = OpenCircuit(circuit_id, target, MAX_HOPS, packet)
+        engine.send_control(live, frames.SUBPROTOCOL_CIRCUIT, message.encode())
+
+    def circuit_refused(self, circuit_id: bytes, reason: str) -> None:
+        """A circuit that we asked for leads nowhere."""
+        engine = self._engine
+        for dial in engine.dialing.values():
+            if circuit_id in dial.sent_at:
+                dial.error = {
+                    "not-here": "no connected node leads to it",
+                    "policy": "the nodes that lead to it do not relay for us",
+                    "budget": "the relay has no room for another circuit now",
+                }.get(reason, f"the relay refused ({reason})")
+                dial.wake.set()
+        engine.circuit_closed(circuit_id)
+
+    # other paths
+
+    def _need_path(self, live: LiveSession) -> None:
+        if live not in self._searching:
+            self._searching.add(live)
+            self._nursery.start_soon(self._find_path, live)
+
+    async def _find_path(self, live: LiveSession) -> None:
+        """Until the session has a path that answers, or is over: circuits over other relays, with a challenge of the
+        running session as the first packet."""
+        engine = self._engine
+        session = live.session
+        target = session.peer_id
+        circuits: dict[PeerId, bytes] = {}
+        try:
+            attempt = 0
+            while session.closed is None:
+                path = session.path
+                if path is not None and path.usable and not path.suspect:
+                    return
+                suspects = {p.via for p in session.paths.values() if p.suspect and p.via is not None}
+                refused = {relay for relay, circuit in circuits.items() if circuit not in engine.endpoints}
+                relays = self._relays(target, suspects | (refused if attempt < 2 else set()))
+                if not relays or attempt >= 2:
+                    relays += [r for r in self._relays(target, set()) if r not in relays]
+                for relay in relays[:_MAX_RELAYS]:
+                    self._try_circuit(live, relay, circuits)
+                if attempt >= 1 or (circuits and not set(circuits) - refused):
+                    self._redial(target)
+                with trio.move_on_after(_FAILOVER_RETRY[min(attempt, len(_FAILOVER_RETRY) - 1)]):
+                    await live.peer.wait_change()
+                attempt += 1
+        finally:
+            self._searching.discard(live)
+
+    def _try_circuit(self, live: LiveSession, relay: PeerId, circuits: dict[PeerId, bytes]) -> None:
+        engine = self._engine
+        session = live.session
+        circuit = circuits.get(relay)
+        if circuit is None or circuit not in engine.endpoints:
+            circuit = circuits[relay] = engine.random_bytes(8)
+        now = engine.now()
+        path = session.add_path(circuit, relay, now)
+        self._open_circuit(circuit, relay, session.peer_id, session.challenge(path, now))
+        live.drive()
+
+    def _on_stranger(self, peer_id: PeerId) -> None:
+        self._redial(peer_id)
+
+    def _redial(self, peer_id: PeerId) -> None:
+        """Shake hands anew beside a session that may be dead: if the peer restarted, this is how it is noticed."""
+        engine = self._engine
+        now = engine.now()
+        if peer_id in engine.dialing or now < self._redialed.get(peer_id, 0.0) + _REDIAL_INTERVAL:
+            return
+        if len(self._redialed) > 1024:
+            self._redialed.clear()
+        self._redialed[peer_id] = now
+        for live in engine.peer(peer_id).sessions:
+            path = live.session.path
+            if path is not None and path.address is not None:
+                self._learn(MeshUri(peer_id, HostPort(*path.address)))
+        self._start(peer_id)
+
+    # bootstrap
+
+    async def keep_bootstrap(self, uri: MeshUri) -> None:
+        """Keep a session with a bootstrap node, for as long as the node runs."""
+        engine = self._engine
+        peer = engine.peer(uri.peer_id)
+        peer.waiting += 1
+        failures = 0
+        while True:
+            try:
+                await self.connect(uri)
+            except PeerUnreachableError:
+                delay = _BOOTSTRAP_DELAY[min(failures, len(_BOOTSTRAP_DELAY) - 1)]
+                failures += 1
+                await trio.sleep(delay)
+                continue
+            failures = 0
+            self.bootstrap_connected.set()
+            while peer.live is not None:
+                await peer.wait_change()
+
+

@@ -1,0 +1,647 @@
+"""The socket loop of a node: who gets which packet, what goes out where, which sessions there are.
+
+Synchronous throughout: datagrams, timers and calls of the program come in, packets go out, and what takes time is
+left to tasks that read memory channels.  The loop never waits for a handler.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+
+import attrs
+import trio
+
+from ..addresses import Address
+from ..config import NodeConfig
+from ..errors import PeerUnreachableError
+from ..events import PathChanged, PathKind, PeerConnected, PeerDisconnected
+from ..identity import Identity, PeerId
+from ..paths.path import Path, PathKey
+from ..session.cookies import TokenBucket
+from ..session.events import ControlReceived, PathActive
+from ..session.handshake import (
+    CookieReply,
+    Established,
+    HandshakeRejected,
+    Initiator,
+    Reply,
+    Responder,
+    peek_indices_untrusted,
+)
+from ..session.keys import KeyRing
+from ..session.outgoing import Transmit
+from ..session.session import CLOSE_NORMAL, Session, SessionTimes
+from ..wire import packets
+from ..wire.errors import DecodeError
+from ..wire.hello import Hello
+from .live import LiveSession
+from .network import Network, UdpSocket
+from .peer import Peer
+from .services import Broadcast, Services
+from .timers import Timers
+
+__all__ = ["Control", "Counters", "Dial", "Engine"]
+
+_READS = 16  # batches taken from a socket before other tasks get a turn
+_MAX_HALF_OPEN = 512
+_HALF_OPEN_LIFETIME = 20.0
+_CONTROL_BUFFER = 256
+#: Sessions with one peer that come up within this many seconds of each other were opened from both sides at once.
+_SIMULTANEOUS = 10.0
+
+_unpack_index = struct.Struct("<I").unpack_from
+_unpack_stranger = struct.Struct("<IQ").unpack_from
+
+
+@attrs.define
+class Counters:
+    """What a node counts beside what its sessions count."""
+
+    dropped_unknown: int = 0
+    dropped_handshake: int = 0
+    dropped_control: int = 0
+    unknown_subprotocol: int = 0
+    invalid_control: int = 0
+    path_failovers: int = 0
+    # of sessions that are over
+    packets_received: int = 0
+    packets_sent: int = 0
+    bytes_received: int = 0
+    bytes_sent: int = 0
+
+
+@attrs.frozen
+class Control:
+    """A control message on its way to its handler."""
+
+    live: LiveSession
+    payload: bytes
+    path: Path
+
+
+@attrs.define(eq=False)
+class HalfOpen:
+    """A handshake that we answered; the first authentic packet makes it a session."""
+
+    established: Established
+    local: Hello
+    created: float
+
+
+@attrs.define(eq=False)
+class Dial:
+    """An attempt to open a session; any path may bring the answer."""
+
+    peer_id: PeerId
+    initiator: Initiator
+    local: Hello
+    done: trio.Event
+    #: Set when a way to the peer was refused: try the next at once.
+    wake: trio.Event
+    sent_at: dict[PathKey, float]
+    error: str = "no connected node leads to it"
+
+
+async def _nobody(peer_id: PeerId) -> None:
+    raise PeerUnreachableError(f"this node does not dial {peer_id.short}")
+
+
+class Engine:
+    """State and loops of one node."""
+
+    def __init__(self, identity: Identity, config: NodeConfig, network: Network) -> None:
+        self.identity = identity
+        self.peer_id = identity.peer_id
+        self.config = config
+        self.network = network
+        self.now: Callable[[], float] = trio.current_time
+        self.random_bytes: Callable[[int], bytes] = os.urandom
+        self.network_key = bytes(config.network_key) if config.network_key is not None else bytes(32)
+        self.boot_id = self.random_bytes(8)
+        self.sockets: list[UdpSocket] = []
+        self.counters = Counters()
+        self.services = Services(config.backlog, self._services_changed)
+        self.events = Broadcast()
+        self.timers: Timers[LiveSession] = Timers(self._on_timer)
+        self.sessions: dict[int, LiveSession] = {}
+        self._by_remote: dict[int, LiveSession] = {}
+        self.peers: dict[PeerId, Peer] = {}
+        self.half_open: dict[int, HalfOpen] = {}
+        self.dials: dict[int, Dial] = {}
+        self.dialing: dict[PeerId, Dial] = {}
+        #: Circuits that end at this node: id to the neighbor that carries it.
+        self.endpoints: dict[bytes, PeerId] = {}
+        self.handlers: dict[int, trio.MemorySendChannel[Control]] = {}
+        self.responder = Responder(
+            identity,
+            network_key=self.network_key,
+            hello=lambda: self.hello().encode(),
+            allocate_index=self._allocate_index,
+            random_bytes=self.random_bytes,
+        )
+        self.times = SessionTimes(
+            keep_alive=config.keep_alive,
+            dead_peer=config.dead_peer_timeout,
+            rekey=config.rekey_interval,
+        )
+        self.closing = False
+        self._stranger_budget = TokenBucket(50.0, 50.0)
+        self._touched: list[LiveSession] = []
+        # what other rooms of the node do; set by them
+        self.relay: Callable[[int, memoryview, int], None] = lambda *_: None
+        self.on_neighbors_changed: Callable[[], None] = lambda: None
+        self.on_new_neighbor: Callable[[LiveSession], None] = lambda _: None
+        self.on_neighbor_gone: Callable[[PeerId], None] = lambda _: None
+        self.on_path_needed: Callable[[LiveSession], None] = lambda _: None
+        self.on_stranger: Callable[[PeerId], None] = lambda _: None
+        self.on_leave: Callable[[], None] = lambda: None
+        self.connect: Callable[[PeerId], Awaitable[object]] = _nobody
+
+    # indices and hellos
+
+    def _allocate_index(self) -> int | None:
+        if len(self.sessions) + len(self.half_open) >= self.config.max_sessions:
+            return None
+        while True:
+            index = int.from_bytes(self.random_bytes(4), "little")
+            if index and index not in self.sessions and index not in self.half_open and index not in self.dials:
+                return index
+
+    def hello(self) -> Hello:
+        """What this node says of itself in a handshake."""
+        config = self.config
+        return Hello(
+            boot_id=self.boot_id,
+            max_datagram_size=int(config.max_datagram_size),
+            session_window=int(config.session_window),
+            stream_window=int(config.stream_window),
+            max_streams=int(config.max_streams),
+            service_tags=self.services.tags(),
+        )
+
+    # loops
+
+    async def receive_loop(self, number: int) -> None:
+        """Read one socket for ever."""
+        socket = self.sockets[number]
+        while True:
+            await socket.wait_readable()
+            for _ in range(_READS):
+                received = socket.receive_nowait()
+                if received is None:
+                    break
+                self.on_datagrams(number, *received)
+            self.drive_touched()
+
+    def drive_touched(self) -> None:
+        """Drive every session that got something."""
+        touched = self._touched
+        self._touched = []
+        for live in touched:
+            live.touched = False
+            live.drive()
+
+    def touch(self, live: LiveSession) -> None:
+        """Drive the session at the end of this turn of the socket loop."""
+        if not live.touched:
+            live.touched = True
+            self._touched.append(live)
+
+    def _on_timer(self, live: LiveSession, now: float) -> None:
+        if live.session.closed is None:
+            if live.session.next_deadline() <= now:
+                live.session.on_timeout(now)
+            live.drive()
+
+    # receiving
+
+    def on_datagrams(self, number: int, data: memoryview, stride: int, source: Address) -> None:
+        """A batch of datagrams from one source came in on socket ``number``."""
+        while data:
+            used = self._on_batch_untrusted(number, data, stride, source)
+            if used >= len(data):
+                return
+            data = data[used:]
+
+    def _on_batch_untrusted(self, number: int, data: memoryview, stride: int, source: Address) -> int:
+        """Handle the packets at the front that belong together; return how many bytes that was."""
+        kind = data[0]
+        size = min(stride, len(data))
+        if kind == packets.DATA:
+            if size <= packets.DATA_OVERHEAD:
+                self.counters.dropped_unknown += 1
+                return size
+            return self._on_data(data, 0, stride, (number, source), None)
+        if kind == packets.CIRCUIT:
+            if size <= packets.CIRCUIT_HEADER_SIZE:
+                self.counters.dropped_unknown += 1
+                return size
+            return self._on_circuit(number, data, stride)
+        self._on_handshake(kind, bytes(data[:size]), (number, source), None)
+        return size
+
+    def _on_circuit(self, number: int, data: memoryview, stride: int) -> int:
+        circuit_id = bytes(data[4:12])
+        via = self.endpoints.get(circuit_id)
+        if via is None:
+            run = stride
+            total = len(data)
+            while run < total and data[run + 4 : run + 12] == circuit_id and data[run] == packets.CIRCUIT:
+                run += stride
+            run = min(run, total)
+            self.relay(number, data[:run], stride)
+            return run
+        size = min(stride, len(data))
+        if data[12] == packets.DATA and size > packets.CIRCUIT_HEADER_SIZE + packets.DATA_OVERHEAD:
+            return self._on_data(data, packets.CIRCUIT_HEADER_SIZE, stride, circuit_id, via)
+        self._on_handshake(data[12], bytes(data[12:size]), circuit_id, via)
+        return size
+
+    def _on_data(self, data: memoryview, skip: int, stride: int, key: PathKey, via: PeerId | None) -> int:
+        index = _unpack_index(data, skip + 4)[0]
+        live = self.sessions.get(index)
+        now = self.now()
+        if live is None:
+            live = self._confirm(index, data, skip, stride, key, via, now)
+            if live is None:
+                return min(stride, len(data))
+        session = live.session
+        path = session.paths.get(key)
+        if path is None:
+            path = self._new_path(session, data, skip, stride, key, via, now)
+            if path is None:
+                return min(stride, len(data))
+        used = session.receive(data, skip, stride, path, now)
+        if not live.touched:
+            live.touched = True
+            self._touched.append(live)
+        return used or min(stride, len(data))
+
+    def _new_path(
+        self, session: Session, data: memoryview, skip: int, stride: int, key: PathKey, via: PeerId | None, now: float
+    ) -> Path | None:
+        """A packet came on a path that the session does not know: it gets one if the packet is authentic."""
+        if not session.authentic(data[skip : min(stride, len(data))]):
+            session.stats.dropped_forged += 1
+            return None
+        return session.add_path(key, via, now)
+
+    def _confirm(
+        self, index: int, data: memoryview, skip: int, stride: int, key: PathKey, via: PeerId | None, now: float
+    ) -> LiveSession | None:
+        """DATA for no session: the first packet of a half-open one, or a stranger's."""
+        half_open = self.half_open.get(index)
+        if half_open is None:
+            self.counters.dropped_unknown += 1
+            self._say_stranger(index, data, skip, key, via)
+            return None
+        session = self._make_session(half_open.established, half_open.local, now)
+        if session is None or not session.authentic(data[skip : min(stride, len(data))]):
+            self.counters.dropped_unknown += 1
+            return None
+        del self.half_open[index]
+        session.validate(session.add_path(key, via, now), now)
+        return self._adopt(session)
+
+    def _make_session(self, established: Established, local: Hello, now: float) -> Session | None:
+        try:
+            remote = Hello.decode(established.hello)
+        except DecodeError:
+            return None
+        return Session(
+            peer_id=established.peer_id,
+            initiator=established.initiator,
+            local_index=established.local_index,
+            remote_index=established.remote_index,
+            keys=KeyRing(
+                established.send_key,
+                established.receive_key,
+                established.rekey_secret,
+                established.initiator,
+                self.random_bytes,
+            ),
+            local=local,
+            remote=remote,
+            times=self.times,
+            random_bytes=self.random_bytes,
+            now=now,
+        )
+
+    # a restarted peer
+
+    def _say_stranger(self, index: int, data: memoryview, skip: int, key: PathKey, via: PeerId | None) -> None:
+        """Tell the sender of DATA that its session is unknown here, so that it can shake hands anew."""
+        if not self._stranger_budget.take(self.now()):
+            return
+        counter = struct.unpack_from("<Q", data, skip + 8)[0]
+        self.send_packet(packets.stranger(index, counter), key, via)
+
+    def _on_stranger_untrusted(self, data: bytes, key: PathKey) -> None:
+        # anybody can send this: it only makes us shake hands, and not often
+        if len(data) != packets.STRANGER_SIZE:
+            self.counters.dropped_unknown += 1
+            return
+        index, counter = _unpack_stranger(data, 4)
+        live = self._by_remote.get(index)
+        if live is None or key not in live.session.paths or counter >= live.session.out.next_number:
+            self.counters.dropped_unknown += 1
+            return
+        self.on_stranger(live.peer.peer_id)
+
+    # handshakes
+
+    def _on_handshake(self, kind: int, data: bytes, key: PathKey, via: PeerId | None) -> None:
+        now = self.now()
+        if kind == packets.INIT:
+            source = None if via is not None else key[1].pack() if isinstance(key, tuple) else None
+            answer = self.responder.receive_init(data, source, now)
+            if isinstance(answer, Reply):
+                if answer.fresh:
+                    self._expire_half_open(now)
+                    established = answer.established
+                    self.half_open[established.local_index] = HalfOpen(established, self.hello(), now)
+                self.send_packet(answer.packet, key, via)
+            elif isinstance(answer, CookieReply):
+                self.send_packet(answer.packet, key, via)
+            else:
+                self.counters.dropped_handshake += 1
+            return
+        if kind == packets.STRANGER:
+            self._on_stranger_untrusted(data, key)
+            return
+        if kind not in (packets.RESPONSE, packets.COOKIE):
+            self.counters.dropped_unknown += 1
+            return
+        index = peek_indices_untrusted(data).receiver
+        dial = self.dials.get(index) if index is not None else None
+        if dial is None:
+            self.counters.dropped_handshake += 1
+            return
+        try:
+            if kind == packets.COOKIE:
+                dial.initiator.receive_cookie(data)
+                self.send_packet(dial.initiator.packet, key, via)
+                return
+            established = dial.initiator.receive_response(data)
+        except HandshakeRejected:
+            self.counters.dropped_handshake += 1
+            return
+        session = self._make_session(established, dial.local, now)
+        if session is None:
+            self.counters.dropped_handshake += 1
+            return
+        path = session.add_path(key, via, now)
+        sent_at = dial.sent_at.get(key)
+        if sent_at is not None:
+            path.rtt.sample(now - sent_at, 0.0)
+        session.validate(path, now)
+        self.drop_dial(dial)
+        self.touch(self._adopt(session))
+
+    def _expire_half_open(self, now: float) -> None:
+        self.responder.expire(now)
+        for index, half_open in list(self.half_open.items()):
+            if half_open.created > now - _HALF_OPEN_LIFETIME and len(self.half_open) < _MAX_HALF_OPEN:
+                break
+            del self.half_open[index]
+            self.responder.forget(index)
+
+    def start_dial(self, peer_id: PeerId) -> Dial:
+        """A new attempt; register it so that answers find it.  The caller sends its packet where it may work."""
+        index = self._allocate_index()
+        if index is None:
+            raise PeerUnreachableError(f"this node already has its {self.config.max_sessions} sessions")
+        local = self.hello()
+        initiator = Initiator(
+            self.identity,
+            peer_id,
+            network_key=self.network_key,
+            local_index=index,
+            hello=local.encode(),
+            random_bytes=self.random_bytes,
+        )
+        dial = Dial(peer_id, initiator, local, trio.Event(), trio.Event(), {})
+        self.dials[index] = dial
+        self.dialing[peer_id] = dial
+        return dial
+
+    def drop_dial(self, dial: Dial) -> None:
+        """The attempt is over."""
+        self.dials.pop(dial.initiator.local_index, None)
+        if self.dialing.get(dial.peer_id) is dial:
+            del self.dialing[dial.peer_id]
+        dial.done.set()
+        dial.wake.set()
+
+    # sessions
+
+    def peer(self, peer_id: PeerId) -> Peer:
+        """The object that stands for a peer."""
+        peer = self.peers.get(peer_id)
+        if peer is None:
+            peer = self.peers[peer_id] = Peer(self, peer_id)
+        return peer
+
+    def _adopt(self, session: Session) -> LiveSession:
+        """A session is up.  Decides which of several with one peer is the one for new streams."""
+        peer = self.peer(session.peer_id)
+        live = LiveSession(self, session, peer)
+        self.sessions[session.local_index] = live
+        self._by_remote[session.remote_index] = live
+        was_connected = peer.live is not None
+        for other in list(peer.sessions):
+            if other.session.remote.boot_id != session.remote.boot_id:
+                other.why_closed = "restarted"
+                other.session.close(CLOSE_NORMAL, "", self.now())
+                other.session.out.abandon()
+                self.session_closed(other)
+        peer.sessions.append(live)
+        peer.choose()
+        live.tell_services()
+        if not was_connected:
+            path = session.path
+            if path is not None:
+                self.events.emit(PeerConnected(peer_id=peer.peer_id, path=peer.report(path)))
+        peer.wake()
+        dial = self.dialing.get(peer.peer_id)
+        if dial is not None:
+            self.drop_dial(dial)
+        return live
+
+    def prefers(self, a: Session, b: Session) -> bool:
+        """Whether ``a`` rather than ``b`` is the session for new streams; both ends come to the same answer."""
+        if abs(a.created - b.created) > _SIMULTANEOUS or a.initiator == b.initiator:
+            return a.created > b.created
+        opener = self.peer_id if a.initiator else a.peer_id
+        return opener == max(self.peer_id, a.peer_id)
+
+    def end_retired(self, live: LiveSession) -> None:
+        """A session that another replaced has no streams any more."""
+        if self.now() > live.session.created + _SIMULTANEOUS:
+            live.session.close(CLOSE_NORMAL, "", self.now())
+            live.drive()
+
+    def session_closed(self, live: LiveSession) -> None:
+        """A session is over: forget it and tell everybody who waits for it."""
+        session = live.session
+        if self.sessions.pop(session.local_index, None) is None:
+            return
+        if self._by_remote.get(session.remote_index) is live:
+            del self._by_remote[session.remote_index]
+        self.responder.forget(session.local_index)
+        self.timers.forget(live)
+        for name in ("packets_received", "packets_sent", "bytes_received", "bytes_sent"):
+            setattr(self.counters, name, getattr(self.counters, name) + getattr(session.stats, name))
+        peer = live.peer
+        was = peer.live
+        peer.sessions.remove(live)
+        peer.choose()
+        live.wake_all()
+        for circuit_id in [key for key in session.paths if isinstance(key, bytes)]:
+            if not any(circuit_id in other.session.paths for other in peer.sessions):
+                self.endpoints.pop(circuit_id, None)
+        if was is live and peer.live is None:
+            closed = session.closed
+            reason = live.why_closed or (closed.why if closed else "closed")
+            self.events.emit(PeerDisconnected(peer_id=peer.peer_id, reason=reason))
+            self.on_neighbor_gone(peer.peer_id)
+            peer.wake()
+            if not peer.in_use:
+                self.peers.pop(peer.peer_id, None)
+        self.on_neighbors_changed()
+
+    # paths
+
+    def path_active(self, live: LiveSession, event: PathActive) -> None:
+        """A session's data takes another path."""
+        peer = live.peer
+        if event.old is not None:
+            failed = event.old.suspect or event.old.failed
+            self.counters.path_failovers += failed
+            reason = "gone" if event.old.failed else "silent" if failed else "better"
+            if peer.live is live:
+                self.events.emit(
+                    PathChanged(peer_id=peer.peer_id, path=peer.report(event.path), reason=reason)
+                )
+        if event.path.kind is PathKind.DIRECT and (event.old is None or event.old.kind is PathKind.RELAYED):
+            self.on_new_neighbor(live)
+        self.on_neighbors_changed()
+        peer.wake()
+
+    def path_validated(self, live: LiveSession, path: Path) -> None:
+        """The peer answered on a path."""
+        live.peer.wake()
+
+    def path_suspect(self, live: LiveSession, path: Path) -> None:
+        """The path of a session does not answer: find another."""
+        if live.session.closed is None:
+            self.on_path_needed(live)
+        # whatever else runs over the same relay is likely to be in the same trouble: ask the relay for a sign of life
+        if path.via is not None:
+            relay = self.direct_session(path.via)
+            if relay is not None:
+                relay.session.ping()
+                relay.drive_later()
+
+    def circuit_closed(self, circuit_id: bytes) -> None:
+        """A relay says that a circuit which ends here is no more."""
+        via = self.endpoints.pop(circuit_id, None)
+        if via is None:
+            return
+        now = self.now()
+        for live in list(self.sessions.values()):
+            path = live.session.paths.get(circuit_id)
+            if path is not None:
+                live.session.remove_path(path, now)
+                live.drive()
+
+    def neighbors(self) -> dict[PeerId, float | None]:
+        """Peers with a session on a direct path that answers, and the round-trip time to each."""
+        found: dict[PeerId, float | None] = {}
+        for peer_id, peer in self.peers.items():
+            live = peer.live
+            if live is not None:
+                path = live.session.path
+                if path is not None and path.kind is PathKind.DIRECT and not path.suspect:
+                    found[peer_id] = path.rtt.smoothed if path.rtt.samples else None
+        return found
+
+    def direct_session(self, peer_id: PeerId) -> LiveSession | None:
+        """The session with a neighbor, if it runs on a direct path."""
+        peer = self.peers.get(peer_id)
+        live = peer.live if peer is not None else None
+        if live is None:
+            return None
+        path = live.session.path
+        return live if path is not None and path.kind is PathKind.DIRECT else None
+
+    # sending
+
+    def send(self, batch: Transmit) -> None:
+        """Put a session's datagrams on their path."""
+        path, pieces, size, _ = batch
+        key = path.key
+        if isinstance(key, bytes):
+            relay = self.direct_session(path.via) if path.via is not None else None
+            relay_path = relay.session.path if relay is not None else None
+            if relay_path is None or isinstance(relay_path.key, bytes):
+                return  # lost, as on any network; the session notices
+            key = relay_path.key
+        self.sockets[key[0]].send(pieces, size, key[1])
+
+    def send_packet(self, packet: bytes, key: PathKey, via: PeerId | None) -> None:
+        """Send one packet that belongs to no session."""
+        if isinstance(key, bytes):
+            relay = self.direct_session(via) if via is not None else None
+            if relay is None or relay.session.path is None:
+                return
+            packet = packets.circuit_header(key) + packet
+            key = relay.session.path.key
+            if isinstance(key, bytes):
+                return
+        self.sockets[key[0]].send((packet,), len(packet), key[1])
+
+    def socket_for(self, address: Address) -> int | None:
+        """Which socket reaches an address: the first of its family."""
+        for number, socket in enumerate(self.sockets):
+            if socket.address.family == address.family:
+                return number
+        return None
+
+    # control
+
+    def open_handler(self, subprotocol: int) -> trio.MemoryReceiveChannel[Control]:
+        """A bounded channel of the messages of one subprotocol, for the task that handles them."""
+        send, receive = trio.open_memory_channel[Control](_CONTROL_BUFFER)
+        self.handlers[subprotocol] = send
+        return receive
+
+    def dispatch_control(self, live: LiveSession, event: ControlReceived) -> None:
+        """Give a control message to its handler; a full channel drops and counts."""
+        channel = self.handlers.get(event.subprotocol)
+        if channel is None:
+            self.counters.unknown_subprotocol += 1
+            live.session.stats.unknown_controls += 1
+            return
+        try:
+            channel.send_nowait(Control(live, event.payload, event.path))
+        except trio.WouldBlock:
+            self.counters.dropped_control += 1
+
+    def send_control(self, live: LiveSession, subprotocol: int, payload: bytes) -> bool:
+        """Send a control message and drive."""
+        if live.session.closed is not None or not live.session.send_control(subprotocol, payload):
+            return False
+        live.drive()
+        return True
+
+    def _services_changed(self) -> None:
+        for live in list(self.sessions.values()):
+            live.tell_services()
+            live.drive()
+
+    def all_live(self) -> Sequence[LiveSession]:
+        """Every session."""
+        return list(self.sessions.values())

@@ -1,0 +1,69 @@
+"""What a node runs on: a network that binds UDP sockets.  The kernel's is the default, the virtual one is for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, Union
+
+from ..addresses import Address
+
+__all__ = ["Network", "Received", "UdpSocket"]
+
+#: One or several datagrams of one source: bytes, the size of each but the last, the source.
+Received = tuple[memoryview, int, Address]
+Piece = Union[bytes, memoryview]
+
+
+class UdpSocket(Protocol):
+    """A bound UDP socket.  Sending never waits and never fails: as on any network, datagrams may get lost."""
+
+    @property
+    def address(self) -> Address:
+        """Where it is bound."""
+        ...
+
+    @property
+    def max_segments(self) -> int:
+        """Datagrams that one send takes to the network at once; 1 without segmentation offload."""
+        ...
+
+    @property
+    def send_errors(self) -> int:
+        """Datagrams that were not sent."""
+        ...
+
+    def send(self, pieces: Sequence[Piece], segment_size: int, destination: Address) -> None:
+        """Send the joined ``pieces``, cut every ``segment_size`` bytes, to one destination."""
+        ...
+
+    def receive_nowait(self) -> Received | None:
+        """The next datagrams, or None.  The view is the caller's, to write into too, until the next call."""
+        ...
+
+    async def wait_readable(self) -> None:
+        """Wait until there may be something to receive."""
+        ...
+
+    async def run_sender(self) -> None:
+        """Send what the network did not take at once; runs as long as the socket."""
+        ...
+
+    def close(self) -> None:
+        """Close; harmless to repeat."""
+        ...
+
+
+class Network(Protocol):
+    """Somewhere to bind sockets."""
+
+    async def bind(self, host: str, port: int) -> UdpSocket:
+        """Bind a UDP socket; port 0 is any.  Raises BindError."""
+        ...
+
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        """The numeric addresses of a host name.  Raises AddressError."""
+        ...
+
+    def interface_addresses(self) -> list[str]:
+        """The numeric addresses of this host's interfaces."""
+        ...

@@ -1,0 +1,323 @@
+"""A node: identity, sockets, sessions, and the tasks that keep them; everything ends with the block."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Union, cast
+
+import trio
+
+from ..addresses import Address, HostPort, MeshUri
+from ..config import NodeConfig
+from ..errors import AddressError, ConfigError, NodeClosedError
+from ..events import Event, EventsLost
+from ..identity import Identity, PeerId
+from ..routing.circuits import RelayLimits, RelayTable
+from ..routing.store import AnnouncementStore
+from ..stats import NodeStats
+from .announcing import Announcing
+from .dialing import Dialer
+from .engine import Engine
+from .network import Network
+from .peer import Peer
+from .relaying import Relaying
+from .services import Datagram, Listener
+from .udp import KernelNetwork
+
+if sys.version_info < (3, 11):
+    from exceptiongroup import BaseExceptionGroup
+
+__all__ = ["Node", "open_node"]
+
+#: A host and a port to bind, or several.
+Bind = Union[tuple[str, int], Sequence[tuple[str, int]]]
+_FLUSH_POLL = 0.02
+
+
+class Node:
+    """A running node; made by :func:`open_node`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: AnnouncementStore,
+        table: RelayTable,
+        dialer: Dialer,
+        bootstrap: tuple[MeshUri, ...],
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._table = table
+        self._dialer = dialer
+        self._bootstrap = bootstrap
+
+    def __repr__(self) -> str:
+        where = ", ".join(str(s.address) for s in self._engine.sockets)
+        return f"<Node {self.peer_id.short} at {where}, {len(self.peers())} peers>"
+
+    @property
+    def peer_id(self) -> PeerId:
+        """This node's identity."""
+        return self._engine.peer_id
+
+    @property
+    def config(self) -> NodeConfig:
+        """The settings it was opened with."""
+        return self._engine.config
+
+    @property
+    def addresses(self) -> list[MeshUri]:
+        """Where others can dial this node, best first: ``str()`` gives the ``netmesh://`` URI.
+
+        With connected bootstrap nodes they name these as relays, so they work from anywhere.
+        """
+        via = tuple(
+            MeshUri(uri.peer_id, uri.address)
+            for uri in self._bootstrap
+            if uri.peer_id != self.peer_id and self._engine.direct_session(uri.peer_id) is not None
+        )[:8]
+        found: list[MeshUri] = []
+        interfaces: list[str] | None = None
+        for socket in self._engine.sockets:
+            address = socket.address
+            hosts = [address.host]
+            if address.is_unspecified:
+                if interfaces is None:
+                    interfaces = self._engine.network.interface_addresses()
+                hosts = [h for h in interfaces if Address(h, 0).family == address.family]
+                hosts = [h for h in hosts if not Address(h, 0).is_loopback] or hosts
+            for host in hosts:
+                if "%" not in host:  # a link-local address means nothing elsewhere
+                    found.append(MeshUri(self.peer_id, HostPort(host, address.port), via))
+        found.sort(key=lambda u: u.address is not None and ipaddress.ip_address(u.address.host).is_private)
+        return found or [MeshUri(self.peer_id, None, via)]
+
+    # peers
+
+    def peers(self) -> list[Peer]:
+        """The peers with a session."""
+        return [peer for peer in self._engine.peers.values() if peer.live is not None]
+
+    async def wait_connected(self) -> None:
+        """Wait until a session with at least one bootstrap node is up; at once without bootstrap nodes."""
+        await trio.lowlevel.checkpoint()
+        if self._bootstrap:
+            await self._dialer.bootstrap_connected.wait()
+
+    async def connect(self, target: PeerId | MeshUri | str) -> Peer:
+        """Have a session with a peer, over whatever way answers first: direct, or a node that relays.
+
+        ``target`` is a peer id or a ``netmesh://`` URI, as a value or as text.  Raises PeerUnreachableError when no
+        way works within ``connect_timeout``, AddressError when the text does not parse.
+        """
+        await trio.lowlevel.checkpoint()
+        parsed = _parse_target(target)
+        peer_id = parsed if isinstance(parsed, PeerId) else parsed.peer_id
+        if peer_id == self.peer_id:
+            raise AddressError("that is this node's own peer id; connect to another")
+        if self._engine.closing:
+            raise NodeClosedError("the node was closed")
+        await self._dialer.connect(parsed)
+        return self._engine.peer(peer_id)
+
+    # services
+
+    def listen(self, service: str) -> Listener:
+        """Accept the streams that peers open for ``service``.  A :class:`trio.abc.Listener`: use it in ``async with``,
+        and give it to :func:`trio.serve_listeners`.  Raises ServiceInUseError."""
+        if self._engine.closing:
+            raise NodeClosedError("the node was closed")
+        return self._engine.services.listen(service)
+
+    def datagrams(self, service: str) -> trio.MemoryReceiveChannel[Datagram]:
+        """The unreliable datagrams that peers send to ``service``: a bounded channel of :class:`Datagram`.  Those that
+        come while it is full are dropped and counted.  Close it to stop."""
+        return self._engine.services.datagrams(service)
+
+    # watching
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens from now on.  A reader that is too slow loses the oldest and gets :class:`EventsLost`."""
+        reader = self._engine.events.open()
+        try:
+            while await reader.wait():
+                entry = reader.take()
+                if entry is not None:
+                    lost, event = entry
+                    if lost:
+                        yield EventsLost(count=lost)
+                    yield cast("Event", event)
+        finally:
+            reader.close()
+
+    def statistics(self) -> NodeStats:
+        """A frozen snapshot of the counters."""
+        engine = self._engine
+        counters = engine.counters
+        stats = [live.session.stats for live in engine.sessions.values()]
+        relay = self._table.stats()
+        return NodeStats(
+            sessions=len(engine.sessions),
+            half_open=len(engine.half_open),
+            circuits=len(self._table),
+            packets_received=counters.packets_received + sum(s.packets_received for s in stats),
+            packets_sent=counters.packets_sent + sum(s.packets_sent for s in stats),
+            bytes_received=counters.bytes_received + sum(s.bytes_received for s in stats),
+            bytes_sent=counters.bytes_sent + sum(s.bytes_sent for s in stats),
+            dropped_unknown=counters.dropped_unknown,
+            dropped_handshake=counters.dropped_handshake,
+            dropped_control=counters.dropped_control,
+            unknown_subprotocol=counters.unknown_subprotocol,
+            invalid_control=counters.invalid_control,
+            refused_streams=engine.services.refused_streams,
+            dropped_datagrams=engine.services.dropped_datagrams,
+            send_errors=sum(s.send_errors for s in engine.sockets),
+            path_failovers=counters.path_failovers,
+            relayed_packets=relay.forwarded_packets,
+            relayed_bytes=relay.forwarded_bytes,
+            relay_dropped=relay.dropped_unknown + relay.dropped_over_budget,
+        )
+
+
+def _parse_target(target: PeerId | MeshUri | str) -> PeerId | MeshUri:
+    if isinstance(target, str):
+        return MeshUri.parse(target) if "://" in target else PeerId.parse(target)
+    if isinstance(target, (PeerId, MeshUri)):
+        return target
+    raise TypeError(f"a peer is named by a PeerId, a MeshUri or a string, not {type(target).__name__}")
+
+
+def _parse_bootstrap(bootstrap: Iterable[MeshUri | str]) -> tuple[MeshUri, ...]:
+    if isinstance(bootstrap, str):
+        raise ConfigError("bootstrap is one string; give a list of netmesh:// URIs")
+    uris = tuple(MeshUri.parse(uri) if isinstance(uri, str) else uri for uri in bootstrap)
+    for uri in uris:
+        if uri.address is None and not uri.via:
+            raise ConfigError(f"bootstrap node {uri.peer_id.short} has no address; give netmesh://<peer-id>@host:port")
+    return uris
+
+
+def _parse_bind(bind: Bind) -> list[tuple[str, int]]:
+    if len(bind) == 2 and isinstance(bind[0], str):
+        bind = [cast("tuple[str, int]", bind)]
+    parsed: list[tuple[str, int]] = []
+    for entry in cast("Sequence[tuple[str, int]]", bind):
+        host, port = entry
+        if not isinstance(host, str) or not isinstance(port, int) or not 0 <= port <= 65535:
+            raise ConfigError(f'cannot bind {entry!r}; give (host, port), such as ("0.0.0.0", 4650)')
+        parsed.append((host, port))
+    if not parsed:
+        raise ConfigError('bind is empty; give at least one (host, port), such as ("0.0.0.0", 0)')
+    return parsed
+
+
+@asynccontextmanager
+async def open_node(
+    identity: Identity,
+    bind: Bind = ("0.0.0.0", 0),
+    bootstrap: Iterable[MeshUri | str] = (),
+    config: NodeConfig | None = None,
+    *,
+    network: Network | None = None,
+) -> AsyncGenerator[Node, None]:
+    """Open a node; leaving the block closes it and leaves no task, socket or session behind.
+
+    ``bind`` is where its UDP socket listens, or a list for several; port 0 is any.  ``bootstrap`` are the nodes that
+    it keeps sessions with, as ``netmesh://`` URIs with an address: they relay to everybody else.  ``network`` is what
+    it runs on: the operating system, unless a test gives a host of :mod:`netmesh_trio.testing`.
+
+    What was written to streams when the block ends normally is still delivered, for up to ``close_timeout`` seconds.
+    An exception of the block comes out as it is, not in a group.  Raises BindError, AddressError, ConfigError.
+    """
+    uris = _parse_bootstrap(bootstrap)
+    binds = _parse_bind(bind)
+    config = NodeConfig() if config is None else config
+    engine = Engine(identity, config, KernelNetwork() if network is None else network)
+    try:
+        for host, port in binds:
+            engine.sockets.append(await engine.network.bind(host, port))
+        try:
+            async with trio.open_nursery() as nursery:
+                node = _start(engine, uris, nursery)
+                try:
+                    yield node
+                except BaseException:
+                    _leave(engine)
+                    raise
+                else:
+                    with trio.CancelScope(deadline=trio.current_time() + config.close_timeout):
+                        await _flush(engine)
+                    _leave(engine)
+                finally:
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _lone(group) from None
+    finally:
+        engine.closing = True
+        for socket in engine.sockets:
+            socket.close()
+
+
+def _lone(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one exception in nested groups of one, else the group."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
+        found = found.exceptions[0]
+    return found
+
+
+def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery) -> Node:
+    config = engine.config
+    store = AnnouncementStore(engine.peer_id)
+    members = config.relay_members
+    private = config.network_key is not None
+    table = RelayTable(
+        policy=config.relay,
+        is_member=lambda peer_id: private or peer_id in members,
+        limits=RelayLimits(bytes_per_second=2.0**30, burst_bytes=2.0**26, packets_per_second=1e6, burst_packets=1e5),
+    )
+    dialer = Dialer(engine, store, nursery)
+    relaying = Relaying(engine, table, store, dialer)
+    announcing = Announcing(engine, store, nursery)
+    engine.on_new_neighbor = announcing.new_neighbor
+
+    def neighbor_gone(peer_id: PeerId) -> None:
+        store.forget_neighbor(peer_id)
+        relaying.neighbor_gone(peer_id)
+
+    engine.on_neighbor_gone = neighbor_gone
+    engine.on_leave = announcing.withdraw
+    for number, socket in enumerate(engine.sockets):
+        nursery.start_soon(engine.receive_loop, number)
+        nursery.start_soon(socket.run_sender)
+    for task in (engine.timers.run, relaying.run, relaying.run_expiry, announcing.run, announcing.handle, announcing.run_expiry):
+        nursery.start_soon(task)
+    for uri in bootstrap:
+        if uri.peer_id != engine.peer_id:
+            nursery.start_soon(dialer.keep_bootstrap, uri)
+    return Node(engine, store, table, dialer, bootstrap)
+
+
+async def _flush(engine: Engine) -> None:
+    """Wait until the peers have everything that was written."""
+    engine.services.close()
+    while any(live.session.unfinished for live in engine.all_live()):
+        await trio.sleep(_FLUSH_POLL)
+
+
+def _leave(engine: Engine) -> None:
+    """Say goodbye: never waits."""
+    engine.closing = True
+    engine.services.close()
+    engine.on_leave()
+    # those that carry circuits last: the others' goodbyes travel over them
+    for live in sorted(engine.all_live(), key=lambda s: engine.direct_session(s.peer.peer_id) is not None):
+        live.why_closed = "left"
+        live.session.close(0, "", engine.now())
+        live.drive()
+    for peer in list(engine.peers.values()):
+        peer.wake()
+    engine.events.close()

@@ -1,0 +1,179 @@
+"""A peer as a program sees it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from ..errors import DatagramTooLargeError, NodeClosedError, PeerUnreachableError
+from ..events import PathReport
+from ..identity import PeerId
+from ..paths.path import Path
+from ..session.streams import DEFAULT_PRIORITY
+from ..wire.hello import service_tag
+from .services import encode_service
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .live import LiveSession
+    from .streams import Stream
+
+__all__ = ["Peer"]
+
+
+class Peer:
+    """Another node, known by its key.  The object lasts: when a session ends, the next use opens another."""
+
+    def __init__(self, engine: Engine, peer_id: PeerId) -> None:
+        self._engine = engine
+        #: Its identity.
+        self.peer_id = peer_id
+        #: Its sessions, newest last; usually one.  (For the node.)
+        self.sessions: list[LiveSession] = []
+        #: The session for new streams.  (For the node.)
+        self.live: LiveSession | None = None
+        self._changed = trio.lowlevel.ParkingLot()
+        self.waiting = 0
+
+    def __repr__(self) -> str:
+        path = self.path
+        if path is None:
+            return f"<Peer {self.peer_id.short}, not connected>"
+        where = f"via {path.via.short}" if path.via is not None else f"at {path.addr}"
+        rtt = "" if path.rtt is None else f", {path.rtt * 1e3:.1f} ms"
+        return f"<Peer {self.peer_id.short}, {path.kind.value} {where}{rtt}>"
+
+    # for the program
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session now."""
+        return self.live is not None
+
+    @property
+    def path(self) -> PathReport | None:
+        """The path that data takes now; None without a session."""
+        path = self.live.session.path if self.live is not None else None
+        return None if path is None else self.report(path)
+
+    def paths(self) -> list[PathReport]:
+        """All paths that are known to work, the present one first."""
+        if self.live is None:
+            return []
+        session = self.live.session
+        known = sorted(session.paths.values(), key=lambda p: p is not session.path)
+        return [self.report(p) for p in known if p.usable and not p.suspect]
+
+    async def open_stream(self, service: str, *, priority: int = DEFAULT_PRIORITY) -> Stream:
+        """Open a stream to a service of the peer, over whatever path there is.
+
+        It returns at once when the peer is known to serve the name; otherwise the peer is asked first, which takes
+        a round trip.  ``priority`` 0 to 7 shares out the session's bandwidth; no stream waits for ever.
+
+        Raises ServiceNotFoundError, PeerUnreachableError, SessionClosedError.
+        """
+        name = encode_service(service)
+        if not 0 <= priority <= 7:
+            raise ValueError(f"priority is {priority}; give 0 (last) to 7 (first)")
+        await trio.lowlevel.checkpoint()
+        live = await self._connected()
+        stream_id = live.session.open_stream(priority)
+        while stream_id is None:
+            await self.wait_change()
+            live = await self._connected()
+            stream_id = live.session.open_stream(priority)
+        stream = live.add_stream(stream_id, service)
+        live.session.write(stream_id, bytes((len(name),)) + name)
+        if service_tag(service) in live.remote_services:
+            return stream
+        live.drive()
+        try:
+            while not stream.accepted:
+                if live.session.closed is not None or stream_id not in live.session.streams.sending:
+                    raise stream.broken()
+                if live.session.streams.sending[stream_id].stop_code is not None:
+                    raise stream.broken()
+                await self.wait_change()
+        except BaseException:
+            stream.reset()
+            raise
+        return stream
+
+    def send_datagram(self, service: str, data: bytes) -> None:
+        """Send an unreliable datagram to a service of the peer: at most once, in any order, never waiting.
+
+        Raises DatagramTooLargeError if it does not fit into one packet, PeerUnreachableError without a session.
+        """
+        name = encode_service(service)
+        live = self.live
+        if live is None:
+            raise PeerUnreachableError(f"no session with {self.peer_id.short}; connect first")
+        room = live.session.max_datagram_payload - len(name)
+        if len(data) > room:
+            raise DatagramTooLargeError(f"a datagram of {len(data)} bytes; {room} fit on the present path")
+        live.session.send_datagram(name, bytes(data))
+        live.drive()
+
+    @property
+    def max_datagram_size(self) -> int:
+        """Bytes that a datagram to a service with a short name may have on the present path; 0 without a session."""
+        return 0 if self.live is None else max(0, self.live.session.max_datagram_payload - 16)
+
+    async def aclose(self) -> None:
+        """End the sessions with the peer; its streams break on both sides."""
+        for live in list(self.sessions):
+            live.why_closed = "left"
+            live.session.close(0, "", self._engine.now())
+            live.drive()
+        await trio.lowlevel.checkpoint()
+
+    # for the node
+
+    def report(self, path: Path) -> PathReport:
+        """A path as a program sees it."""
+        return PathReport(
+            kind=path.kind,
+            addr=path.address,
+            via=path.via,
+            rtt=path.rtt.smoothed if path.rtt.samples else None,
+        )
+
+    def choose(self) -> None:
+        """Decide which session new streams use."""
+        best: LiveSession | None = None
+        for live in self.sessions:
+            if best is None or self._engine.prefers(live.session, best.session):
+                best = live
+        for live in self.sessions:
+            live.retired = live is not best
+        self.live = best
+
+    async def _connected(self) -> LiveSession:
+        if self.live is not None:
+            return self.live
+        if self._engine.closing:
+            raise NodeClosedError("the node was closed")
+        await self._engine.connect(self.peer_id)
+        live = self.live
+        if live is None:
+            raise PeerUnreachableError(f"the session with {self.peer_id.short} ended as it began; try again")
+        return live
+
+    async def wait_change(self) -> None:
+        """Wait for the next change: a session, a path, a stream that was accepted.  (For the node.)"""
+        self.waiting += 1
+        try:
+            await self._changed.park()
+        finally:
+            self.waiting -= 1
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody waits on this object."""
+        return bool(self.sessions) or self.waiting > 0
+
+    def wake(self) -> None:
+        """Something about the peer changed: a session, a path, a stream that was accepted."""
+        if self._changed:
+            self._changed.unpark_all()

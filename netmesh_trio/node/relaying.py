@@ -1,0 +1,174 @@
+"""Circuits: carrying those of others, and receiving our own."""
+
+from __future__ import annotations
+
+import trio
+
+from ..identity import PeerId
+from ..routing.circuits import (
+    CircuitRefused,
+    CloseCircuit,
+    OpenCircuit,
+    RefusalReason,
+    RelayTable,
+    decode_circuit_message_untrusted,
+)
+from ..routing.routes import find_next_hops
+from ..routing.store import AnnouncementStore
+from ..wire import frames
+from ..wire.errors import DecodeError
+from ..wire.packets import CIRCUIT, DATA
+from .dialing import Dialer
+from .engine import Engine
+from .live import LiveSession
+
+__all__ = ["Relaying"]
+
+_TICK = 5.0
+_MAX_ENDPOINTS_PER_PEER = 256
+
+
+class Relaying:
+    """The circuit subprotocol of a node, as relay and as end."""
+
+    def __init__(self, engine: Engine, table: RelayTable, store: AnnouncementStore, dialer: Dialer) -> None:
+        self._engine = engine
+        self._table = table
+        self._store = store
+        self._dialer = dialer
+        self._messages = engine.open_handler(frames.SUBPROTOCOL_CIRCUIT)
+        engine.relay = self.forward
+
+    def forward(self, number: int, data: memoryview, stride: int) -> None:
+        """Pass on a batch of one circuit: the id is rewritten, nothing else is touched."""
+        engine = self._engine
+        count = -(-len(data) // stride)
+        circuit_id = bytes(data[4:12])
+        leg = self._table.forward(circuit_id, len(data), count, engine.now())
+        if leg is None:
+            return
+        live = engine.direct_session(leg.peer)
+        if live is None:
+            leg.dropped += count
+            return
+        path = live.session.path
+        if path is None or isinstance(path.key, bytes):
+            leg.dropped += count
+            return
+        out_id = leg.id
+        for at in range(4, len(data), stride):
+            data[at : at + 8] = out_id
+        engine.sockets[path.key[0]].send((data,), stride, path.key[1])
+
+    async def run(self) -> None:
+        """Handle circuit messages for ever."""
+        async with self._messages:
+            async for control in self._messages:
+                try:
+                    message = decode_circuit_message_untrusted(control.payload)
+                except DecodeError:
+                    self._engine.counters.invalid_control += 1
+                    continue
+                live = control.live
+                if live.session.closed is not None:
+                    continue
+                if isinstance(message, OpenCircuit):
+                    self._on_open(live, message)
+                elif isinstance(message, CircuitRefused):
+                    self._on_refused(live, message)
+                else:
+                    self._on_close(live, message)
+
+    async def run_expiry(self) -> None:
+        """Close idle circuits for ever."""
+        while True:
+            await trio.sleep(_TICK)
+            now = self._engine.now()
+            for leg in self._table.expire(now):
+                self._tell(leg.peer, CloseCircuit(leg.id).encode())
+
+    def _tell(self, peer_id: PeerId, payload: bytes) -> None:
+        live = self._engine.direct_session(peer_id)
+        if live is not None:
+            self._engine.send_control(live, frames.SUBPROTOCOL_CIRCUIT, payload)
+
+    def _on_open(self, live: LiveSession, message: OpenCircuit) -> None:
+        engine = self._engine
+        asker = live.peer.peer_id
+        if message.target == engine.peer_id:
+            self._end_here(live, message)
+            return
+        hop: PeerId | None = None
+        if self._table.may_ask(asker):
+            neighbors = engine.neighbors()
+            neighbors.pop(asker, None)
+            hops = find_next_hops(
+                message.target,
+                neighbors,
+                self._store.graph,
+                self_id=engine.peer_id,
+                exclude=(asker,),
+                max_hops=max(1, message.hops_left - 1),
+            )
+            hop = hops[0] if hops else None
+        if message.circuit_id in engine.endpoints:
+            answer = CircuitRefused(message.circuit_id, RefusalReason.COLLISION)
+            self._tell(asker, answer.encode())
+            return
+        outcome = self._table.open(message, asker, hop, engine.random_bytes, engine.now())
+        if isinstance(outcome, CircuitRefused):
+            self._tell(asker, outcome.encode())
+        else:
+            self._tell(outcome.next_hop, outcome.onward.encode())
+
+    def _end_here(self, live: LiveSession, message: OpenCircuit) -> None:
+        """A circuit for us: its first packet is handled as if it had come on it."""
+        engine = self._engine
+        via = live.peer.peer_id
+        circuit_id = message.circuit_id
+        known = engine.endpoints.get(circuit_id)
+        if known is None:
+            mine = sum(1 for v in engine.endpoints.values() if v == via)
+            if circuit_id in self._table or mine >= _MAX_ENDPOINTS_PER_PEER:
+                self._tell(via, CircuitRefused(circuit_id, RefusalReason.COLLISION).encode())
+                return
+            engine.endpoints[circuit_id] = via
+        elif known != via:
+            self._tell(via, CircuitRefused(circuit_id, RefusalReason.COLLISION).encode())
+            return
+        index = int.from_bytes(message.packet[4:8], "little")
+        if message.packet[0] == DATA and index not in engine.sessions:
+            # the session that this is to carry is of an earlier life of ours
+            engine.endpoints.pop(circuit_id, None)
+            self._tell(via, CircuitRefused(circuit_id, RefusalReason.NOT_HERE).encode())
+            return
+        packet = bytearray((CIRCUIT, 0, 0, 0)) + circuit_id + message.packet
+        path = live.session.path
+        if path is not None and not isinstance(path.key, bytes):
+            engine.on_datagrams(path.key[0], memoryview(packet), len(packet), path.key[1])
+            engine.drive_touched()
+
+    def _on_refused(self, live: LiveSession, message: CircuitRefused) -> None:
+        via = live.peer.peer_id
+        if self._engine.endpoints.get(message.circuit_id) == via:
+            self._dialer.circuit_refused(message.circuit_id, message.reason.value)
+            return
+        twin = self._table.close(message.circuit_id, via)
+        if twin is not None:
+            self._tell(twin.peer, CircuitRefused(twin.id, message.reason).encode())
+
+    def _on_close(self, live: LiveSession, message: CloseCircuit) -> None:
+        via = live.peer.peer_id
+        if self._engine.endpoints.get(message.circuit_id) == via:
+            self._engine.circuit_closed(message.circuit_id)
+            return
+        twin = self._table.close(message.circuit_id, via)
+        if twin is not None:
+            self._tell(twin.peer, CloseCircuit(twin.id).encode())
+
+    def neighbor_gone(self, peer_id: PeerId) -> None:
+        """A neighbor's session is over: its circuits are, on both sides."""
+        for leg in self._table.close_for_peer(peer_id):
+            self._tell(leg.peer, CloseCircuit(leg.id).encode())
+        for circuit_id in [c for c, via in self._engine.endpoints.items() if via == peer_id]:
+            self._engine.circuit_closed(circuit_id)

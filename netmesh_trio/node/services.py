@@ -1,0 +1,219 @@
+"""Services by name: who listens for streams, and who reads datagrams."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ..errors import AddressError, NodeClosedError, ServiceInUseError
+from ..identity import PeerId
+from ..wire.hello import service_tag
+
+if TYPE_CHECKING:
+    from .streams import Stream
+
+__all__ = ["MAX_SERVICE_NAME", "Datagram", "Listener", "Services", "encode_service"]
+
+MAX_SERVICE_NAME = 64
+_DATAGRAM_BUFFER = 1024
+
+
+def encode_service(service: str) -> bytes:
+    """The bytes of a service name.  Raises AddressError unless it has 1 to 64 bytes of UTF-8."""
+    name = service.encode()
+    if not 1 <= len(name) <= MAX_SERVICE_NAME:
+        raise AddressError(f"service name {service!r} has {len(name)} bytes; use 1 to {MAX_SERVICE_NAME}")
+    return name
+
+
+@attrs.frozen
+class Datagram:
+    """An unreliable datagram that came in."""
+
+    peer_id: PeerId
+    payload: bytes
+
+
+class Listener(trio.abc.Listener["Stream"]):
+    """Accepts the streams that peers open for one service; fits :func:`trio.serve_listeners`."""
+
+    def __init__(self, service: str, backlog: int, on_close: Callable[[], None]) -> None:
+        #: The name served.
+        self.service = service
+        self._on_close = on_close
+        self._send, self._receive = trio.open_memory_channel["Stream"](backlog)
+
+    def __repr__(self) -> str:
+        return f"<Listener for {self.service!r}>"
+
+    async def accept(self) -> Stream:
+        """The next stream.  Raises ClosedResourceError once the listener is closed."""
+        try:
+            return await self._receive.receive()
+        except trio.EndOfChannel:
+            raise NodeClosedError("the node was closed") from None
+
+    async def aclose(self) -> None:
+        """Serve the name no longer; streams that nobody accepted are reset."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """As :meth:`aclose`, without a checkpoint."""
+        self._on_close()
+        while True:
+            try:
+                self._receive.receive_nowait().reset()
+            except (trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+                break
+        self._receive.close()
+        self._send.close()
+
+    def offer(self, stream: Stream) -> bool:
+        """Hand over a stream; False when the backlog is full."""
+        try:
+            self._send.send_nowait(stream)
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            return False
+        return True
+
+
+class Services:
+    """The names that a node serves."""
+
+    def __init__(self, backlog: int, on_change: Callable[[], None]) -> None:
+        self._backlog = backlog
+        self._on_change = on_change
+        self._listeners: dict[bytes, Listener] = {}
+        self._datagrams: dict[bytes, trio.MemorySendChannel[Datagram]] = {}
+        self.dropped_datagrams = 0
+        self.refused_streams = 0
+        self.version = 0
+
+    def tags(self) -> tuple[bytes, ...]:
+        """The :func:`service_tag` of every name that streams may be opened for."""
+        return tuple(service_tag(name.decode()) for name in self._listeners)
+
+    def listen(self, service: str) -> Listener:
+        """Serve a name."""
+        name = encode_service(service)
+        if name in self._listeners:
+            raise ServiceInUseError(f"this node already listens for {service!r}; close that listener first")
+
+        def on_close() -> None:
+            if self._listeners.get(name) is listener:
+                del self._listeners[name]
+                self._changed()
+
+        listener = Listener(service, self._backlog, on_close)
+        self._listeners[name] = listener
+        self._changed()
+        return listener
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._on_change()
+
+    def listener(self, name: bytes) -> Listener | None:
+        """Who serves a name."""
+        return self._listeners.get(name)
+
+    def datagrams(self, service: str) -> trio.MemoryReceiveChannel[Datagram]:
+        """Read the datagrams for a name."""
+        name = encode_service(service)
+        if name in self._datagrams:
+            raise ServiceInUseError(f"this node already reads datagrams for {service!r}; close that channel first")
+        send, receive = trio.open_memory_channel[Datagram](_DATAGRAM_BUFFER)
+        self._datagrams[name] = send
+        return receive
+
+    def deliver(self, peer_id: PeerId, name: bytes, payload: bytes) -> None:
+        """A datagram came in."""
+        channel = self._datagrams.get(name)
+        if channel is not None:
+            try:
+                channel.send_nowait(Datagram(peer_id, payload))
+                return
+            except trio.WouldBlock:
+                pass
+            except trio.BrokenResourceError:
+                del self._datagrams[name]
+        self.dropped_datagrams += 1
+
+    def close(self) -> None:
+        """The node is closing."""
+        for listener in list(self._listeners.values()):
+            listener.close()
+        for channel in self._datagrams.values():
+            channel.close()
+
+
+class Broadcast:
+    """Events to any number of readers, each with a bounded buffer of its own that loses its oldest."""
+
+    def __init__(self) -> None:
+        self._readers: set[EventReader] = set()
+
+    def emit(self, event: object) -> None:
+        """Give an event to every reader."""
+        for reader in self._readers:
+            reader.put(event)
+
+    def open(self, capacity: int = 256) -> EventReader:
+        """A reader of the events from now on."""
+        reader = EventReader(capacity, self._readers.discard)
+        self._readers.add(reader)
+        return reader
+
+    def close(self) -> None:
+        """No more events."""
+        for reader in list(self._readers):
+            reader.end()
+
+
+class EventReader:
+    """An async iterator of events.  A reader that is too slow loses the oldest and is told how many."""
+
+    def __init__(self, capacity: int, discard: Callable[[EventReader], None]) -> None:
+        self._buffer: deque[object] = deque()
+        self._capacity = capacity if capacity > 0 else math.inf
+        self._discard = discard
+        self._lost = 0
+        self._ended = False
+        self._wake = trio.Event()
+
+    def put(self, event: object) -> None:
+        """Add an event."""
+        if len(self._buffer) >= self._capacity:
+            self._buffer.popleft()
+            self._lost += 1
+        self._buffer.append(event)
+        self._wake.set()
+
+    def end(self) -> None:
+        """No more events come."""
+        self._ended = True
+        self._wake.set()
+
+    def take(self) -> tuple[int, object] | None:
+        """How many events were lost, and the next one."""
+        if not self._buffer:
+            return None
+        lost, self._lost = self._lost, 0
+        return lost, self._buffer.popleft()
+
+    async def wait(self) -> bool:
+        """Wait for an event; False when no more come."""
+        while not self._buffer and not self._ended:
+            self._wake = trio.Event()
+            await self._wake.wait()
+        return bool(self._buffer)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._discard(self)

@@ -1,0 +1,211 @@
+"""The kernel's UDP sockets, in batches where the kernel can (``UDP_SEGMENT`` and ``UDP_GRO`` of Linux)."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+import sys
+from collections import deque
+from collections.abc import Sequence
+
+import ifaddr
+import trio
+
+from ..addresses import Address
+from ..errors import AddressError, BindError
+from .network import Piece, Received
+
+__all__ = ["KernelNetwork", "KernelUdpSocket"]
+
+_SOL_UDP = 17
+_UDP_SEGMENT = 103
+_UDP_GRO = 104
+_IP_MTU_DISCOVER = 10
+_IPV6_MTU_DISCOVER = 23
+_PMTUDISC_PROBE = 3  # set DF, and leave finding the path's MTU to us (RFC 8899)
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
+_BUFFER = 8 << 20
+_MAX_QUEUE = 256
+_MAX_KNOWN = 4096
+
+_segment_size = struct.Struct("=H").pack
+_gro_size = struct.Struct("=i").unpack_from
+_ANCILLARY = socket.CMSG_SPACE(4) if hasattr(socket, "CMSG_SPACE") else 0
+
+
+class KernelUdpSocket:
+    """A UDP socket of the operating system.  Batches are probed for at the start, with a quiet fallback."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._v6 = sock.family == socket.AF_INET6
+        self.address = Address.from_sockaddr(sock.getsockname())
+        self._buffer = bytearray(65536)
+        self._view = memoryview(self._buffer)
+        self._known: dict[object, Address] = {}
+        self._queue: deque[tuple[bytes, int, Address]] = deque()
+        self._wake = trio.Event()
+        # destinations that refused a batch (EIO: the device cannot checksum it)
+        self._single: set[Address] = set()
+        self.send_errors = 0
+        self._gro = self._set(_SOL_UDP, _UDP_GRO, 1) if sys.platform == "linux" else False
+        self.max_segments = 64 if sys.platform == "linux" and self._set(_SOL_UDP, _UDP_SEGMENT, 0) else 1
+        if sys.platform == "linux":
+            if self._v6:
+                self._set(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_PROBE)
+            else:
+                self._set(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_PROBE)
+        for force, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+            if sys.platform != "linux" or not self._set(socket.SOL_SOCKET, force, _BUFFER):
+                self._set(socket.SOL_SOCKET, plain, _BUFFER)
+
+    def _set(self, level: int, option: int, value: int) -> bool:
+        try:
+            self._sock.setsockopt(level, option, value)
+        except OSError:
+            return False
+        return True
+
+    def send(self, pieces: Sequence[Piece], segment_size: int, destination: Address) -> None:
+        """See :class:`~netmesh_trio.node.network.UdpSocket`."""
+        if self._queue:
+            self._enqueue(b"".join(pieces), segment_size, destination)
+            return
+        try:
+            if len(pieces) == 1 and len(pieces[0]) <= segment_size:
+                self._sock.sendto(pieces[0], destination)
+            elif self.max_segments > 1 and destination not in self._single:
+                control = [(_SOL_UDP, _UDP_SEGMENT, _segment_size(segment_size))]
+                self._sock.sendmsg(pieces, control, 0, destination)
+            else:
+                self._one_by_one(b"".join(pieces), segment_size, destination)
+        except BlockingIOError:
+            self._enqueue(b"".join(pieces), segment_size, destination)
+        except OSError as error:
+            self._on_error(error, b"".join(pieces), segment_size, destination)
+
+    def _one_by_one(self, data: bytes, size: int, destination: Address) -> None:
+        view = memoryview(data)
+        for at in range(0, len(data), size):
+            try:
+                self._sock.sendto(view[at : at + size], destination)
+            except BlockingIOError:
+                self._enqueue(data[at:], size, destination)
+                return
+
+    def _on_error(self, error: OSError, data: bytes, size: int, destination: Address) -> None:
+        if error.errno in (errno.EIO, errno.EINVAL) and len(data) > size and destination not in self._single:
+            # this device, or this size, does not go in batches: the same datagrams one by one
+            if len(self._single) >= _MAX_KNOWN:
+                self._single.clear()
+            self._single.add(destination)
+            try:
+                self._one_by_one(data, size, destination)
+            except OSError:
+                self.send_errors += 1
+            return
+        # EMSGSIZE: larger than the link; path MTU discovery sees the loss.  ENETUNREACH, EHOSTUNREACH, EPERM,
+        # ECONNREFUSED (somebody's earlier ICMP): lost like on any network, and other paths may work
+        self.send_errors += 1
+
+    def _enqueue(self, data: bytes, size: int, destination: Address) -> None:
+        if len(self._queue) >= _MAX_QUEUE:
+            self.send_errors += 1
+            return
+        self._queue.append((data, size, destination))
+        self._wake.set()
+
+    async def run_sender(self) -> None:
+        """See :class:`~netmesh_trio.node.network.UdpSocket`."""
+        while True:
+            await self._wake.wait()
+            await trio.lowlevel.wait_writable(self._sock)
+            waiting = self._queue
+            self._queue = deque()
+            self._wake = trio.Event()
+            while waiting:
+                self.send((waiting[0][0],), *waiting.popleft()[1:])
+
+    def receive_nowait(self) -> Received | None:
+        """See :class:`~netmesh_trio.node.network.UdpSocket`."""
+        while True:
+            try:
+                if self._gro:
+                    size, control, _, raw = self._sock.recvmsg_into([self._view], _ANCILLARY)
+                else:
+                    size, raw = self._sock.recvfrom_into(self._view)
+                    control = []
+            except BlockingIOError:
+                return None
+            except OSError:
+                continue  # a pending ICMP error of an earlier send; reading it clears it
+            if not size:
+                continue
+            source = self._known.get(raw)
+            if source is None:
+                if len(self._known) >= _MAX_KNOWN:
+                    self._known.clear()
+                source = self._known[raw] = Address.from_sockaddr(raw)
+            stride = size
+            for level, kind, value in control:
+                if level == _SOL_UDP and kind == _UDP_GRO:
+                    stride = _gro_size(value)[0]
+            return self._view[:size], stride, source
+
+    async def wait_readable(self) -> None:
+        """See :class:`~netmesh_trio.node.network.UdpSocket`."""
+        await trio.lowlevel.wait_readable(self._sock)
+
+    def close(self) -> None:
+        """See :class:`~netmesh_trio.node.network.UdpSocket`."""
+        if self._sock.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._sock)
+            self._sock.close()
+
+
+class KernelNetwork:
+    """The operating system's network."""
+
+    async def bind(self, host: str, port: int) -> KernelUdpSocket:
+        """Bind a UDP socket.  Raises BindError with what to do."""
+        for address in await self.resolve(host, port):
+            family = socket.AF_INET6 if address.family == 6 else socket.AF_INET
+            sock = socket.socket(family, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0))
+            try:
+                sock.setblocking(False)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((await trio.socket.getaddrinfo(*address, family, socket.SOCK_DGRAM))[0][4])
+                return KernelUdpSocket(sock)
+            except OSError as error:
+                sock.close()
+                hint = {
+                    errno.EADDRINUSE: "another program has it; choose another port, or 0 for any",
+                    errno.EADDRNOTAVAIL: "it is not an address of this host; 0.0.0.0 takes all of them",
+                    errno.EACCES: "ports below 1024 need privileges; choose a higher one",
+                }.get(error.errno or 0, error.strerror)
+                raise BindError(error.errno, f"cannot bind {address}: {hint}") from None
+            except BaseException:
+                sock.close()
+                raise
+        raise BindError(errno.EADDRNOTAVAIL, f"cannot bind {host}: it has no address")
+
+    async def resolve(self, host: str, port: int) -> list[Address]:
+        """The addresses of a host name, in the system's order.  Raises AddressError."""
+        try:
+            found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        except (OSError, UnicodeError) as error:
+            detail = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise AddressError(f"cannot resolve {host!r}: {detail}; check the name or give an address") from None
+        return [Address.from_sockaddr(entry[4]) for entry in found]
+
+    def interface_addresses(self) -> list[str]:
+        """The numeric addresses of all interfaces, loopback last."""
+        found: list[str] = []
+        for adapter in ifaddr.get_adapters():
+            for ip in adapter.ips:
+                found.append(ip.ip if isinstance(ip.ip, str) else ip.ip[0])
+        found.sort(key=lambda host: (Address(host, 0).is_loopback, ":" in host))
+        return found

@@ -1,0 +1,40 @@
+"""Counters of a node.  All only grow; a snapshot is frozen."""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = ["NodeStats"]
+
+
+@attrs.frozen(kw_only=True)
+class NodeStats:
+    """A snapshot of what a node did and dropped."""
+
+    sessions: int
+    half_open: int
+    circuits: int
+    packets_received: int
+    packets_sent: int
+    bytes_received: int
+    bytes_sent: int
+    #: Datagrams that were no packet of ours, or for no session of ours.
+    dropped_unknown: int
+    #: Handshake packets refused (wrong key, malformed, over a limit).
+    dropped_handshake: int
+    #: Control messages dropped because their handler was behind.
+    dropped_control: int
+    #: Control messages of an unknown subprotocol.
+    unknown_subprotocol: int
+    #: Malformed control messages.
+    invalid_control: int
+    #: Streams refused: nobody serves the name, or the backlog is full.
+    refused_streams: int
+    #: Datagrams for a service that nobody reads, or whose reader was behind.
+    dropped_datagrams: int
+    #: Datagrams that the operating system did not take.
+    send_errors: int
+    path_failovers: int
+    relayed_packets: int
+    relayed_bytes: int
+    relay_dropped: int
