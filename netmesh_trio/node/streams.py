@@ -83,7 +83,8 @@ class Stream(trio.abc.HalfCloseableStream):
         self._refused = code
         self.wake_writer()
 
-    def _broken(self) -> Exception:
+    def broken(self) -> Exception:
+        """Why the stream cannot go on."""
         closed = self._session.closed
         if closed is not None:
             return self._live.closed_error()
