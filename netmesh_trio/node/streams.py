@@ -179,8 +179,9 @@ class Stream(trio.abc.HalfCloseableStream):
         if self._closed:
             raise trio.ClosedResourceError("this stream was closed")
         if not self._eof_sent:
-            self._check_send()
-            self._eof_sent = True
+            if self._session.closed is not None:
+                raise self._live.closed_error()
+            self._eof_sent = True  # also when the peer reads no more: there is nothing left to tell it
             self._session.finish(self._id)
             self._live.drive()
 

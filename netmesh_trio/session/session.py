@@ -620,7 +620,7 @@ class Session:
     def finish(self, stream_id: int) -> None:
         """End our half of the stream after what was written."""
         stream = self.streams.sending.get(stream_id)
-        if stream is not None:
+        if stream is not None and stream.reset_code is None:
             stream.finish()
             self.streams.enqueue(stream)
 

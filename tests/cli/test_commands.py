@@ -43,7 +43,7 @@ def relay() -> Iterator[str]:
         (uri,) = program.wait_for("ready")["addresses"]
         yield str(uri)
         program.process.send_signal(signal.SIGTERM)
-        assert program.finish() == 0
+        assert program.finish() == 0, program.errors
         assert "Traceback" not in program.errors
 
 
