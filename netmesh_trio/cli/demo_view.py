@@ -46,7 +46,7 @@ class DemoView:
             self._live = Live(console=console, get_renderable=self._render, refresh_per_second=10)
             self._live.__enter__()
         self.happened(
-            f"an internet in this process: a public relay, two NATs, {self._delay:g} ms a link"
+            f"an internet in this process: a public relay, two NATs, {self._delay:g} ms to each peer"
         )
         return self
 
@@ -96,6 +96,8 @@ class DemoView:
             return
         _, far, peer = self._pair
         path = peer.path
+        if path is None:
+            return
         kind = path.kind.value
         now = (kind, path.addr, path.via)
         if now == self._last_path:
@@ -149,8 +151,8 @@ class DemoView:
         paths = Table(title="paths", expand=True)
         for column in ("from", "to", "path", "via", "round trip"):
             paths.add_column(column)
-        if self._pair is not None:
-            path = self._pair[2].path
+        path = None if self._pair is None else self._pair[2].path
+        if path is not None:
             kind = path.kind.value
             color = "green" if kind == "direct" else "cyan"
             paths.add_row(

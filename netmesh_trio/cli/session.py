@@ -16,7 +16,7 @@ from netmesh_trio.cli.ping import PING_SERVICE, echo
 from netmesh_trio.cli.runner import CommandError
 from netmesh_trio.cli.transfer.outcome import lone_error
 from netmesh_trio.cli.watch import watch
-from netmesh_trio.errors import PeerUnreachableError, ServiceNotFoundError
+from netmesh_trio.errors import PeerUnreachableError
 
 if TYPE_CHECKING:
     from netmesh_trio import Node, Stream
@@ -48,6 +48,8 @@ async def running_node(
         relay=options.relay,
         direct=options.direct,
         network_key=network_key,
+        # Several attempts fit into the time that there is: the last one's error says why.
+        connect_timeout=5.0 if timeout is None else min(max(timeout * 0.8, 0.1), 5.0),
     )
     bind = [(where.host, where.port) for where in options.bind] or [("0.0.0.0", 0)]
     async with netmesh_trio.open_node(
@@ -104,23 +106,21 @@ async def open_stream(
 ) -> Stream:
     """A stream to a service of a peer that may not be up yet: tries until ``timeout`` seconds."""
     deadline = trio.current_time() + timeout
-    told = False
+    last: PeerUnreachableError | None = None
     while True:
         try:
             with trio.fail_at(deadline):
                 peer = await node.connect(target)
                 return await peer.open_stream(service)
         except trio.TooSlowError:
-            raise PeerUnreachableError(
+            raise last or PeerUnreachableError(
                 f"peer {peer_id_of(target).short} did not answer within {timeout:g} s: "
                 "check that it runs, and that both have a bootstrap node in common"
             ) from None
-        except ServiceNotFoundError:
-            raise
-        except PeerUnreachableError:
+        except PeerUnreachableError as error:
             if trio.current_time() + _RETRY >= deadline:
                 raise
-            if not told:
+            if last is None:
                 reporter.note(f"peer {peer_id_of(target).short} cannot be reached yet; waiting")
-                told = True
+            last = error
         await trio.sleep(_RETRY)
