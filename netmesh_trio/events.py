@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from typing import Union
 
 import attrs
 
@@ -78,4 +77,4 @@ class EventsLost:
     count: int
 
 
-Event = Union[PeerConnected, PeerDisconnected, PathChanged, EventsLost]
+Event = PeerConnected | PeerDisconnected | PathChanged | EventsLost

@@ -123,9 +123,7 @@ class _Play:
                 netmesh_trio.open_node(
                     Identity.generate(), bootstrap=[str(uri)], network=self._hosts["alice"]
                 ) as alice,
-                netmesh_trio.open_node(
-                    Identity.generate(), bootstrap=[str(uri)], network=self._hosts["bob"]
-                ) as bob,
+                netmesh_trio.open_node(Identity.generate(), bootstrap=[str(uri)], network=self._hosts["bob"]) as bob,
             ):
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(view.refresh)
@@ -139,9 +137,7 @@ class _Play:
                     nursery.cancel_scope.cancel()
         return outcome
 
-    async def _exchange(
-        self, nursery: trio.Nursery, alice: Node, bob: Node, path: Path, inbox: Path
-    ) -> Outcome:
+    async def _exchange(self, nursery: trio.Nursery, alice: Node, bob: Node, path: Path, inbox: Path) -> Outcome:
         import trio
 
         from netmesh_trio.cli.files import FILES_SERVICE

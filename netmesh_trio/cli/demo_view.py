@@ -45,9 +45,7 @@ class DemoView:
             console = Console(stderr=True)
             self._live = Live(console=console, get_renderable=self._render, refresh_per_second=10)
             self._live.__enter__()
-        self.happened(
-            f"an internet in this process: a public relay, two NATs, {self._delay:g} ms to each peer"
-        )
+        self.happened(f"an internet in this process: a relay, two NATs, {self._delay:g} ms to each peer")
         return self
 
     def __exit__(
@@ -120,9 +118,7 @@ class DemoView:
         if self._live is None:
             for name, value in counters.items():
                 self._reporter.line(f"{name:>22}: {value}")
-        self._reporter.transferred(
-            "sent", outcome, str(self._pair[1].peer_id if self._pair else "")
-        )
+        self._reporter.transferred("sent", outcome, str(self._pair[1].peer_id if self._pair else ""))
 
     # -- the picture
 

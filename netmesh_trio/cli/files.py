@@ -37,9 +37,7 @@ _AT_ONCE = 8
 )
 @node_options
 @click.pass_obj
-def send(
-    reporter: Reporter, path: Path, peer: PeerId | MeshUri, timeout: float, node: NodeOptions
-) -> int:
+def send(reporter: Reporter, path: Path, peer: PeerId | MeshUri, timeout: float, node: NodeOptions) -> int:
     """Send a file or a directory to a peer.
 
     PEER, a peer id or netmesh:// URI, runs "netmesh-trio receive".
@@ -52,9 +50,7 @@ def send(
     return run_async(reporter, lambda: _send(reporter, path, peer, timeout, node))
 
 
-async def _send(
-    reporter: Reporter, path: Path, target: PeerId | MeshUri, timeout: float, options: NodeOptions
-) -> bool:
+async def _send(reporter: Reporter, path: Path, target: PeerId | MeshUri, timeout: float, options: NodeOptions) -> bool:
     import trio
 
     from netmesh_trio.cli.progress import show_progress
@@ -136,9 +132,7 @@ async def _receive(
     try:
         store = await trio.to_thread.run_sync(lambda: Store(directory, overwrite=overwrite))
     except OSError as error:
-        raise CommandError(
-            "storage", f"cannot receive into {str(directory)!r}: {error.strerror or error}"
-        ) from None
+        raise CommandError("storage", f"cannot receive into {str(directory)!r}: {error.strerror or error}") from None
     try:
         async with running_node(options, reporter) as node:
             reporter.line(f"       send with: netmesh-trio send PATH {_address(node.addresses)}")
@@ -160,9 +154,7 @@ def _address(addresses: object) -> str:
 class _Inbox:
     """Handles the streams of senders."""
 
-    def __init__(
-        self, reporter: Reporter, store: Store, allowed: frozenset[PeerId], once: bool
-    ) -> None:
+    def __init__(self, reporter: Reporter, store: Store, allowed: frozenset[PeerId], once: bool) -> None:
         import trio
 
         self._reporter = reporter

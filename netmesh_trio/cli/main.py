@@ -1,82 +1,22 @@
-"""``netmesh-trio``: the entry point, and what every command does about errors and signals.
-
-Exit codes: 0 when the command did what it says, 1 when it could not, 2 for a wrong command line,
-130 after Ctrl-C, 143 when terminated before it was done.
-"""
+"""The entry point of ``netmesh-trio``: imports nothing before it can answer a Ctrl-C."""
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import NoReturn
 
-import click
-
-from netmesh_trio.cli.demo import demo
-from netmesh_trio.cli.files import receive, send
-from netmesh_trio.cli.identity import identity
-from netmesh_trio.cli.output import Reporter
-from netmesh_trio.cli.ping import ping
-from netmesh_trio.cli.serve import node
-
-__all__ = ["cli", "main", "run"]
-
-
-@click.group(
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    invoke_without_command=True,
-)
-@click.version_option(package_name="netmesh-trio", prog_name="netmesh-trio")
-@click.option("-v", "--verbose", is_flag=True, help="Log what the node does, on stderr.")
-@click.pass_context
-def cli(ctx: click.Context, verbose: bool) -> None:
-    """Talk to any peer by its key: encrypted, over a relay or directly."""
-    if ctx.invoked_subcommand is None:
-        click.echo(ctx.get_help(), err=True)
-        ctx.exit(2)
-    if verbose:
-        import logging
-
-        logging.basicConfig(
-            stream=sys.stderr,
-            level=logging.DEBUG,
-            format="%(relativeCreated)d %(name)s %(message)s",
-        )
-
-
-for _command in (identity, node, ping, send, receive, demo):
-    cli.add_command(_command)
-
-
-def run(arguments: list[str]) -> int:
-    """Do what a command line says; the exit code.  Every error is one line on stderr."""
-    reporter = Reporter("--json" in arguments)
-    try:
-        code: int | None = cli.main(
-            arguments, prog_name="netmesh-trio", standalone_mode=False, obj=reporter
-        )
-        return code or 0
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except click.UsageError as error:
-        where = error.ctx.command_path if error.ctx is not None else "netmesh-trio"
-        message = error.format_message().rstrip(".")
-        reporter.error("usage", f"{message} (see {where} --help)")
-        return 2
-    except (KeyboardInterrupt, click.Abort):
-        reporter.interrupted()
-        return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+__all__ = ["main"]
 
 
 def main() -> NoReturn:
     """The console script."""
     try:
+        from netmesh_trio.cli.commands import run
+
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
+        # While still importing, or while already leaving.
+        sys.stderr.write("netmesh-trio: stopped by Ctrl-C\n")
         code = 130
     sys.exit(code)
 

@@ -113,9 +113,7 @@ _OPTIONS = [
         callback=_parse_bootstrap,
         help="A node to join the mesh by, netmesh://PEER@HOST:PORT; repeat for more.",
     ),
-    click.option(
-        "--no-direct", is_flag=True, help="Stay on the relay, never look for direct paths."
-    ),
+    click.option("--no-direct", is_flag=True, help="Stay on the relay, never look for direct paths."),
     click.option(
         "--network-key",
         metavar="FILE",

@@ -105,16 +105,12 @@ async def _ping(
                                 raise CommandError("protocol", "the peer ended the stream")
                             answer += chunk
                 except trio.TooSlowError:
-                    raise CommandError(
-                        "timeout", f"no answer to ping {number} within {timeout:g} s"
-                    ) from None
+                    raise CommandError("timeout", f"no answer to ping {number} within {timeout:g} s") from None
                 if answer != payload:
                     raise CommandError("protocol", f"the answer to ping {number} is not its echo")
                 rtt = (trio.current_time() - start) * 1000
                 rtts.append(rtt)
-                reporter.event(
-                    "ping", f"ping   {number}: {rtt:.2f} ms", seq=number, rtt_ms=round(rtt, 3)
-                )
+                reporter.event("ping", f"ping   {number}: {rtt:.2f} ms", seq=number, rtt_ms=round(rtt, 3))
                 if number < count:
                     await trio.sleep_until(start + interval)
     low, mean, high = min(rtts), sum(rtts) / len(rtts), max(rtts)

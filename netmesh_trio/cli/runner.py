@@ -25,9 +25,7 @@ class CommandError(NetmeshError):
         self.kind = kind
 
 
-def run_async(
-    reporter: Reporter, command: Callable[[], Awaitable[bool]], *, until_stopped: bool = False
-) -> int:
+def run_async(reporter: Reporter, command: Callable[[], Awaitable[bool]], *, until_stopped: bool = False) -> int:
     """Run a command to its end; the exit code.
 
     ``command`` returns whether it did what it says; what it raises of ours becomes one line.  A

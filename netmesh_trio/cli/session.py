@@ -69,9 +69,7 @@ async def running_node(
                 nursery.cancel_scope.cancel()
 
 
-async def _wait_connected(
-    node: Node, options: NodeOptions, reporter: Reporter, timeout: float | None
-) -> None:
+async def _wait_connected(node: Node, options: NodeOptions, reporter: Reporter, timeout: float | None) -> None:
     async def hint() -> None:
         await trio.sleep(_HINT_AFTER)
         reporter.note("no bootstrap node has answered yet; still trying (Ctrl-C stops)")
@@ -101,9 +99,7 @@ def peer_id_of(target: PeerId | MeshUri) -> PeerId:
     return target.peer_id if isinstance(target, MeshUri) else target
 
 
-async def open_stream(
-    node: Node, target: PeerId | MeshUri, service: str, timeout: float, reporter: Reporter
-) -> Stream:
+async def open_stream(node: Node, target: PeerId | MeshUri, service: str, timeout: float, reporter: Reporter) -> Stream:
     """A stream to a service of a peer that may not be up yet: tries until ``timeout`` seconds."""
     deadline = trio.current_time() + timeout
     last: PeerUnreachableError | None = None

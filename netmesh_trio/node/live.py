@@ -141,31 +141,30 @@ class LiveSession(Scheduled):
         session.events = []
         engine = self.engine
         for event in events:
-            kind = type(event)
-            if kind is ControlReceived:
+            if isinstance(event, ControlReceived):
                 if event.subprotocol == frames.SUBPROTOCOL_SERVICES:
                     self._receive_services(event.payload)
                 else:
                     engine.dispatch_control(self, event)
-            elif kind is StreamArrived:
+            elif isinstance(event, StreamArrived):
                 self._unnamed[event.stream_id] = bytearray()
                 session.readable.add(event.stream_id)
-            elif kind is DatagramReceived:
+            elif isinstance(event, DatagramReceived):
                 engine.services.deliver(session.peer_id, event.service, event.payload)
-            elif kind is StreamStopped:
+            elif isinstance(event, StreamStopped):
                 stream = self.streams.get(event.stream_id)
                 if stream is not None:
                     stream.refused(event.code)
                     self.peer.wake()
-            elif kind is StreamsAllowed:
+            elif isinstance(event, StreamsAllowed):
                 self.peer.wake()
-            elif kind is PathActive:
+            elif isinstance(event, PathActive):
                 engine.path_active(self, event)
-            elif kind is PathValidated:
+            elif isinstance(event, PathValidated):
                 engine.path_validated(self, event.path)
-            elif kind is PathSuspect:
+            elif isinstance(event, PathSuspect):
                 engine.path_suspect(self, event.path)
-            elif kind is Closed:
+            elif isinstance(event, Closed):
                 engine.session_closed(self)
 
     def _maybe_accepted(self, stream_id: int, stream: Stream) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, Union
+from typing import Protocol
 
 from ..addresses import Address
 
@@ -11,7 +11,7 @@ __all__ = ["Network", "Received", "UdpSocket"]
 
 #: One or several datagrams of one source: bytes, the size of each but the last, the source.
 Received = tuple[memoryview, int, Address]
-Piece = Union[bytes, memoryview]
+Piece = bytes | memoryview
 
 
 class UdpSocket(Protocol):

@@ -6,7 +6,7 @@ import ipaddress
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Union, cast
+from typing import cast
 
 import trio
 
@@ -33,7 +33,7 @@ if sys.version_info < (3, 11):
 __all__ = ["Node", "open_node"]
 
 #: A host and a port to bind, or several.
-Bind = Union[tuple[str, int], Sequence[tuple[str, int]]]
+Bind = tuple[str, int] | Sequence[tuple[str, int]]
 _FLUSH_POLL = 0.02
 
 
@@ -206,7 +206,7 @@ def _parse_bind(bind: Bind) -> list[tuple[str, int]]:
     parsed: list[tuple[str, int]] = []
     for entry in cast("Sequence[tuple[str, int]]", bind):
         host, port = entry
-        if not isinstance(host, str) or not isinstance(port, int) or not 0 <= port <= 65535:
+        if not 0 <= port <= 65535:
             raise ConfigError(f'cannot bind {entry!r}; give (host, port), such as ("0.0.0.0", 4650)')
         parsed.append((host, port))
     if not parsed:
@@ -293,7 +293,8 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
     for number, socket in enumerate(engine.sockets):
         nursery.start_soon(engine.receive_loop, number)
         nursery.start_soon(socket.run_sender)
-    for task in (engine.timers.run, relaying.run, relaying.run_expiry, announcing.run, announcing.handle, announcing.run_expiry):
+    nursery.start_soon(engine.timers.run)
+    for task in (relaying.run, relaying.run_expiry, announcing.run, announcing.handle, announcing.run_expiry):
         nursery.start_soon(task)
     for uri in bootstrap:
         if uri.peer_id != engine.peer_id:
@@ -304,7 +305,7 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
 async def _flush(engine: Engine) -> None:
     """Wait until the peers have everything that was written."""
     engine.services.close()
-    while any(live.session.unfinished for live in engine.all_live()):
+    while any(live.session.unfinished for live in engine.all_live()):  # noqa: ASYNC110 - rare, and bounded by the caller
         await trio.sleep(_FLUSH_POLL)
 
 

@@ -121,7 +121,7 @@ class KernelUdpSocket:
         """See :class:`~netmesh_trio.node.network.UdpSocket`."""
         while True:
             await self._wake.wait()
-            await trio.lowlevel.wait_writable(self._sock)
+            await trio.lowlevel.wait_writable(self._sock.fileno())
             waiting = self._queue
             self._queue = deque()
             self._wake = trio.Event()
@@ -156,12 +156,12 @@ class KernelUdpSocket:
 
     async def wait_readable(self) -> None:
         """See :class:`~netmesh_trio.node.network.UdpSocket`."""
-        await trio.lowlevel.wait_readable(self._sock)
+        await trio.lowlevel.wait_readable(self._sock.fileno())
 
     def close(self) -> None:
         """See :class:`~netmesh_trio.node.network.UdpSocket`."""
         if self._sock.fileno() >= 0:
-            trio.lowlevel.notify_closing(self._sock)
+            trio.lowlevel.notify_closing(self._sock.fileno())
             self._sock.close()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 from ..addresses import Address
 from ..events import PathKind
@@ -20,7 +20,7 @@ __all__ = ["DirectKey", "Path", "PathKey", "PathKind"]
 #: A direct path: the number of our socket, and the other side's address.
 DirectKey = tuple[int, Address]
 #: What tells a path from another: :data:`DirectKey`, or a circuit's 8-byte id.
-PathKey = Union[DirectKey, bytes]
+PathKey = DirectKey | bytes
 
 
 class Path:

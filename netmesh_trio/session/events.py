@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from ..paths.path import Path
 
@@ -78,14 +78,14 @@ class Closed(NamedTuple):
     detail: str
 
 
-Event = Union[
-    StreamArrived,
-    StreamStopped,
-    StreamsAllowed,
-    ControlReceived,
-    DatagramReceived,
-    PathActive,
-    PathValidated,
-    PathSuspect,
-    Closed,
-]
+Event = (
+    StreamArrived
+    | StreamStopped
+    | StreamsAllowed
+    | ControlReceived
+    | DatagramReceived
+    | PathActive
+    | PathValidated
+    | PathSuspect
+    | Closed
+)

@@ -21,10 +21,13 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ..wire.errors import DecodeError
 
-__all__ = ["KeyRing", "pack_nonce"]
+__all__ = ["KeyRing", "Seal", "pack_nonce"]
 
 #: The AEAD nonce of a packet number: four zero bytes, then the number, little-endian (Noise, section 12.3).
 pack_nonce = struct.Struct("<4xQ").pack
+
+#: Encrypts or decrypts: nonce, data, no associated data.
+Seal = Callable[[bytes, bytes | bytearray | memoryview, None], bytes]
 
 _REKEY = struct.Struct(">I32s")
 
@@ -57,15 +60,15 @@ class KeyRing:
         self._initiator = initiator
         self._random_bytes = random_bytes
         self._ephemeral: bytes | None = None
-        self._decrypters = {0: ChaCha20Poly1305(receive_key).decrypt}
-        self._pending: Callable[[bytes, bytes, None], bytes] | None = None
-        self.encrypt = ChaCha20Poly1305(send_key).encrypt
+        self._decrypters: dict[int, Seal] = {0: ChaCha20Poly1305(receive_key).decrypt}
+        self._pending: Seal | None = None
+        self.encrypt: Seal = ChaCha20Poly1305(send_key).encrypt
         #: The newest generation that we can receive, and the one that we send with.
         self.generation = 0
         self.sent_generation = 0
         self.renewals = 0
 
-    def decrypter(self, epoch: int) -> Callable[[bytes, bytes, None], bytes] | None:
+    def decrypter(self, epoch: int) -> Seal | None:
         """The decrypting function for a packet's epoch byte, if we still (or already) have the key."""
         for generation, decrypt in self._decrypters.items():
             if generation & 0xFF == epoch:
@@ -114,7 +117,7 @@ class KeyRing:
 
     def _derive(
         self, mine: bytes, theirs: bytes, own_first: bool
-    ) -> Callable[[bytes, bytes, None], bytes]:
+    ) -> Seal:
         try:
             shared = nacl.bindings.crypto_scalarmult(mine, theirs)
         except nacl.exceptions.CryptoError:

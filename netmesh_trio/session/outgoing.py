@@ -105,9 +105,10 @@ class Outgoing:
             packet = path.prefix + self.seal(plain, path, now)
             session.stats.bytes_sent += size
             return Transmit(path, (packet,), size, size)
-        path = session.path  # type: ignore[assignment]
-        if path is None or session.closed is not None:
+        active = session.path
+        if active is None or session.closed is not None:
             return None
+        path = active
         self.pacing_until = float("inf")
         acking = session.acks.due(now)
         if not self._anything():
@@ -216,7 +217,7 @@ class Outgoing:
     def _mixed(self, path: Path, now: float, room: int) -> Transmit | None:
         """One packet of whatever is due.  With ``room`` 0 only an acknowledgement may go out."""
         session = self._session
-        parts: list[bytes] = []
+        parts: list[bytes | bytearray] = []
         records: list[FrameRecord] = []
         left = path.chunk
         if session.acks.eliciting:
@@ -242,7 +243,7 @@ class Outgoing:
                 self.ping = False
         if not parts:
             return None
-        plain = parts[0] if len(parts) == 1 else b"".join(parts)
+        plain = b"".join(parts)
         number = self.next_number
         packet = path.prefix + self.seal(plain, path, now)
         size = len(packet)
@@ -257,7 +258,7 @@ class Outgoing:
         session.stats.bytes_sent += size
         return Transmit(path, (packet,), size, size)
 
-    def _pack_controls(self, parts: list[bytes], records: list[FrameRecord], left: int) -> int:
+    def _pack_controls(self, parts: list[bytes | bytearray], records: list[FrameRecord], left: int) -> int:
         session = self._session
         streams = session.streams
         if streams.window_dirty:
@@ -276,7 +277,7 @@ class Outgoing:
             left -= len(control.frame)
         return left
 
-    def _pack_streams(self, parts: list[bytes], records: list[FrameRecord], left: int) -> None:
+    def _pack_streams(self, parts: list[bytes | bytearray], records: list[FrameRecord], left: int) -> None:
         session = self._session
         streams = session.streams
         pending: list[tuple[int, int, bytes | bytearray, bool]] = []

@@ -8,7 +8,6 @@ is missing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Union
 
 from ..paths.path import Path
 from .send_stream import SendStream
@@ -68,7 +67,7 @@ class Window:
         self.stream_ids = stream_ids
 
 
-FrameRecord = Union[StreamData, Control, Reset, Stop, Window]
+FrameRecord = StreamData | Control | Reset | Stop | Window
 
 
 class Sent:

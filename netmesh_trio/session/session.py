@@ -42,7 +42,7 @@ from .events import (
     StreamsAllowed,
     StreamStopped,
 )
-from .keys import KeyRing, pack_nonce
+from .keys import KeyRing, Seal, pack_nonce
 from .outgoing import Outgoing, Transmit
 from .receive_stream import ReceiveStream
 from .recovery import Control, Reset, Sent, SentPackets, Stop, StreamData
@@ -351,13 +351,13 @@ class Session:
             return False
         return True
 
-    def _opener(self, prefix: int) -> Callable[[bytes, bytes, None], bytes] | None:
+    def _opener(self, prefix: int) -> Seal | None:
         # another epoch of ours, or not ours at all
         if (prefix ^ self._prefix) & ~0xFF00:
             return None
         return self.keys.decrypter(prefix >> 8 & 0xFF)
 
-    def _new_epoch(self, prefix: int, opener: Callable[[bytes, bytes, None], bytes]) -> None:
+    def _new_epoch(self, prefix: int, opener: Seal) -> None:
         epoch = prefix >> 8 & 0xFF
         if epoch == self.keys.generation & 0xFF:
             self._prefix = prefix

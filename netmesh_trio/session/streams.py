@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from ..wire.control import decode_cbor_untrusted, encode_cbor
+from ..wire.control import decode_cbor_untrusted, encode_cbor, expect_int, expect_list
 from ..wire.errors import DecodeError
 from .ranges import RangeSet
 from .receive_stream import ReceiveStream
@@ -21,6 +21,9 @@ from .send_stream import SendStream
 __all__ = ["StreamTable"]
 
 _MAX_ID = 0xFFFF_FFFD
+_MAX_LIMIT = 1 << 62
+# Stream limits in one message.
+_MAX_TOLD = 64
 # Packets that a stream may send in a row while others wait, by priority 0 to 7.
 _QUOTA = (2, 4, 8, 16, 32, 64, 128, 256)
 DEFAULT_PRIORITY = 3
@@ -149,19 +152,16 @@ class StreamTable:
 
     def receive_windows(self, payload: bytes) -> tuple[list[int], bool]:
         """Take in a STREAM WINDOW message: streams whose limit was told, and whether more may be opened."""
-        value = decode_cbor_untrusted(payload)
-        if not (isinstance(value, list) and len(value) == 3 and isinstance(value[2], list)):
-            raise DecodeError("stream window of a wrong shape")
-        session, streams, limits = value
-        if type(session) is not int or type(streams) is not int or session < 0 or streams < 0:
-            raise DecodeError("stream window of a wrong shape")
+        fields = expect_list(decode_cbor_untrusted(payload), 3)
+        session = expect_int(fields[0], 0, _MAX_LIMIT)
+        streams = expect_int(fields[1], 0, _MAX_ID)
         told = []
-        for entry in limits:
-            if not (isinstance(entry, list) and [type(x) for x in entry] == [int, int]):
-                raise DecodeError("stream window of a wrong shape")
-            stream = self.sending.get(entry[0])
+        for entry in expect_list(fields[2], 0, _MAX_TOLD):
+            pair = expect_list(entry, 2)
+            stream = self.sending.get(expect_int(pair[0], 0, _MAX_ID + 1))
+            limit = expect_int(pair[1], 0, _MAX_LIMIT)
             if stream is not None:
-                stream.limit = max(stream.limit, entry[1])
+                stream.limit = max(stream.limit, limit)
                 told.append(stream.id)
                 self.accepted.add(stream.id)
                 self.enqueue(stream)

@@ -78,7 +78,7 @@ class VirtualUdpSocket:
             unroutable=self._unroutable,
         )
 
-    def send(self, pieces: Sequence[bytes], segment_size: int, destination: Address) -> None:
+    def send(self, pieces: Sequence[bytes | memoryview], segment_size: int, destination: Address) -> None:
         """Send the joined pieces as datagrams of ``segment_size`` bytes; the last may be shorter.
 
         More than ``max_segments`` of them go in several batches.

@@ -26,7 +26,7 @@ ACK ranges are RFC 9000's (section 19.3.1): ``first range`` packets before ``lar
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .errors import DecodeError
 
@@ -102,11 +102,11 @@ CONTROL_MAX_PAYLOAD = 1100
 STREAM_HEADER_SIZE = 13
 pack_stream_header = struct.Struct(">BIQ").pack
 pack_stream_len_header = struct.Struct(">BIQH").pack
-unpack_stream = struct.Struct(">IQ").unpack_from
-unpack_stream_len = struct.Struct(">IQH").unpack_from
-unpack_reset = struct.Struct(">IIQ").unpack_from
-unpack_stop = struct.Struct(">II").unpack_from
-unpack_control = struct.Struct(">HH").unpack_from
+unpack_stream: Callable[[bytes, int], tuple[int, int]] = struct.Struct(">IQ").unpack_from
+unpack_stream_len: Callable[[bytes, int], tuple[int, int, int]] = struct.Struct(">IQH").unpack_from
+unpack_reset: Callable[[bytes, int], tuple[int, int, int]] = struct.Struct(">IIQ").unpack_from
+unpack_stop: Callable[[bytes, int], tuple[int, int]] = struct.Struct(">II").unpack_from
+unpack_control: Callable[[bytes, int], tuple[int, int]] = struct.Struct(">HH").unpack_from
 
 _ACK = struct.Struct(">BQIIB")
 _ACK_BODY = struct.Struct(">QIIB")

@@ -3,10 +3,10 @@ from __future__ import annotations
 import random
 
 import pytest
-from pair import KEY_A, Pair, Wire
 
 from netmesh_trio.session.events import Closed, PathSuspect, StreamArrived, StreamStopped
 from netmesh_trio.session.session import SessionTimes
+from tests.session.pair import KEY_A, Pair, Wire
 
 
 @pytest.mark.parametrize("seed", range(60))

@@ -287,9 +287,7 @@ def encode(message: Message) -> bytes:
     kind, value = _to_wire(message)
     payload = cbor2.dumps(value)
     if len(payload) > MAX_CONTROL:
-        raise ValueError(
-            f"a {type(message).__name__} of {len(payload)} bytes does not fit one frame"
-        )
+        raise ValueError(f"a {type(message).__name__} of {len(payload)} bytes does not fit one frame")
     return _HEADER.pack(kind, len(payload)) + payload
 
 
@@ -297,9 +295,7 @@ def _to_wire(message: Message) -> tuple[int, list[Any]]:
     if isinstance(message, Offer):
         return 1, [VERSION, message.root, int(message.is_dir), message.count, message.total]
     if isinstance(message, Entries):
-        return 2, [
-            [e.path, e.size, e.mtime_ns, int(e.executable), int(e.is_dir)] for e in message.entries
-        ]
+        return 2, [[e.path, e.size, e.mtime_ns, int(e.executable), int(e.is_dir)] for e in message.entries]
     if isinstance(message, Have):
         return 3, [list(item) for item in message.items]
     if isinstance(message, HaveEnd):
@@ -376,9 +372,7 @@ def check_path(path: object) -> str:
         raise DecodeError(f"a path is deeper than {MAX_DEPTH} directories: {path[:80]!r}")
     for name in names:
         if name in (b"", b".", b"..") or len(name) > MAX_NAME:
-            raise DecodeError(
-                f"a path leaves its directory or has a name that is too long: {path[:80]!r}"
-            )
+            raise DecodeError(f"a path leaves its directory or has a name that is too long: {path[:80]!r}")
     return path
 
 
@@ -398,9 +392,7 @@ def _offer(value: object) -> Offer:
     if type(value) is not list or not value:
         raise DecodeError("transfer message: an array of the wrong shape")
     if value[0] != VERSION or type(value[0]) is not int:
-        raise DecodeError(
-            f"the sender speaks version {str(value[0])[:20]} of this protocol, not {VERSION}"
-        )
+        raise DecodeError(f"the sender speaks version {str(value[0])[:20]} of this protocol, not {VERSION}")
     _, root, is_dir, count, total = _array(value, 5)
     if "/" in check_path(root):
         raise DecodeError("the offered name is a path")
@@ -436,11 +428,7 @@ def _decode(kind: int, payload: bytes) -> Message:
         return Result(_uint(good), _uint(bad))
     if kind in (10, 14):
         what, message = _array(value, 2)
-        return (
-            FileAbort(_text(what), _text(message))
-            if kind == 10
-            else Fail(_text(what), _text(message))
-        )
+        return FileAbort(_text(what), _text(message)) if kind == 10 else Fail(_text(what), _text(message))
     empty = _EMPTY.get(kind)
     if empty is None:
         raise DecodeError(f"transfer message of unknown type {kind}")

@@ -53,9 +53,7 @@ from netmesh_trio.wire.errors import DecodeError
 __all__ = ["Limits", "receive_files"]
 
 _LAST_WORDS = 5.0
-_CONTROL_COST = (
-    512  # what a message counts in a batch, so that a million empty files make many batches
-)
+_CONTROL_COST = 512  # what a message counts in a batch, so that a million empty files make many batches
 
 
 @attrs.frozen
@@ -129,11 +127,7 @@ class _Receiver:
                         await self._receive()
                 except NetmeshError as error:
                     failure = error
-                    if (
-                        isinstance(error, TransferError)
-                        and not error.remote
-                        and error.kind != "peer-gone"
-                    ):
+                    if isinstance(error, TransferError) and not error.remote and error.kind != "peer-gone":
                         self._say(Fail(error.kind, str(error)))
             # Nothing more is said; what is queued gets this long to leave.
             scope.deadline = trio.current_time() + 2 * _LAST_WORDS
@@ -403,9 +397,7 @@ class _Receiver:
         if bad:
             digest = ""
         else:
-            digest = (
-                tree_digest(entries, self._digests) if offer.is_dir else self._digests[0]
-            ).hex()
+            digest = (tree_digest(entries, self._digests) if offer.is_dir else self._digests[0]).hex()
         return Outcome(
             root=offer.root,
             is_dir=offer.is_dir,

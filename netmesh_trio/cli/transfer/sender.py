@@ -68,18 +68,12 @@ class _Sender:
     and checks it.
     """
 
-    def __init__(
-        self, stream: trio.abc.HalfCloseableStream, source: Source, on_progress: ProgressHook
-    ) -> None:
+    def __init__(self, stream: trio.abc.HalfCloseableStream, source: Source, on_progress: ProgressHook) -> None:
         self._stream = stream
         self._source = source
         self._on_progress = on_progress
-        self._sizes = {
-            index: entry.size for index, entry in enumerate(source.entries) if not entry.is_dir
-        }
-        self._progress = Progress(
-            source.offer.root, files=len(self._sizes), total=source.offer.total
-        )
+        self._sizes = {index: entry.size for index, entry in enumerate(source.entries) if not entry.is_dir}
+        self._progress = Progress(source.offer.root, files=len(self._sizes), total=source.offer.total)
         self._haves: dict[int, int] = {}
         self._offsets: dict[int, int] = {}
         self._verdicts: dict[int, Verdict] = {}
@@ -167,11 +161,7 @@ class _Sender:
         await self._all_haves.wait()
         await self._send_proofs()
         await self._all_starts.wait()
-        wanted = {
-            index: self._offsets.get(index, 0)
-            for index in self._sizes
-            if index not in self._verdicts
-        }
+        wanted = {index: self._offsets.get(index, 0) for index in self._sizes if index not in self._verdicts}
         await self._send_content(wanted)
         self._all_sent = True
         await self._send(encode(Done()))
@@ -245,9 +235,7 @@ class _Sender:
         bad = len(self._verdicts) - good
         missing = sum(index not in self._verdicts for index in self._sizes)
         if result is None or missing or result != Result(good, bad):
-            raise TransferError(
-                "protocol", "the receiver's last word does not fit its verdicts; nothing is sure"
-            )
+            raise TransferError("protocol", "the receiver's last word does not fit its verdicts; nothing is sure")
         return Outcome(
             root=source.offer.root,
             is_dir=source.offer.is_dir,

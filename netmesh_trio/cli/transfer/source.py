@@ -32,12 +32,7 @@ __all__ = ["MAX_FILES", "Source"]
 
 MAX_FILES = 100_000
 _MAX_TIME = (1 << 62) - 1
-_READ = (
-    os.O_RDONLY
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-)
+_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @attrs.define
@@ -75,12 +70,8 @@ class Source:
             else:
                 raise TransferError("source", f"{str(path)!r} is neither a file nor a directory")
         except OSError as error:
-            raise TransferError(
-                "source", f"cannot read {str(error.filename or path)!r}: {error.strerror}"
-            ) from error
-        offer = Offer(
-            entries[0].path, entries[0].is_dir, len(entries), sum(entry.size for entry in entries)
-        )
+            raise TransferError("source", f"cannot read {str(error.filename or path)!r}: {error.strerror}") from error
+        offer = Offer(entries[0].path, entries[0].is_dir, len(entries), sum(entry.size for entry in entries))
         return cls(offer, entries, path, skipped)
 
     def digest(self) -> bytes:
@@ -174,15 +165,11 @@ class Source:
 
 
 def _changed(entry: Entry) -> TransferError:
-    return TransferError(
-        "changed", f"{entry.path!r} changed while it was being sent; send it again"
-    )
+    return TransferError("changed", f"{entry.path!r} changed while it was being sent; send it again")
 
 
 def _unreadable(entry: Entry, error: OSError) -> TransferError:
-    return TransferError(
-        "source", f"cannot read {entry.path!r} at the sender: {error.strerror or error}"
-    )
+    return TransferError("source", f"cannot read {entry.path!r} at the sender: {error.strerror or error}")
 
 
 def _path(path: str) -> str:

@@ -39,9 +39,7 @@ def storage_error(error: OSError, where: str) -> TransferError:
             "disk-full",
             f"no space left for {where} at the receiver; free some, send again: it resumes",
         )
-    return TransferError(
-        "storage", f"cannot write {where} at the receiver: {error.strerror or error}"
-    )
+    return TransferError("storage", f"cannot write {where} at the receiver: {error.strerror or error}")
 
 
 def check_name(name: str, windows: bool = sys.platform == "win32") -> None:
@@ -53,9 +51,7 @@ def check_name(name: str, windows: bool = sys.platform == "win32") -> None:
             or name.split(".")[0].rstrip(" ").upper() in _RESERVED
         )
         if bad:
-            raise TransferError(
-                "bad-path", f"the receiver's system cannot have a file named {name!r}; rename it"
-            )
+            raise TransferError("bad-path", f"the receiver's system cannot have a file named {name!r}; rename it")
 
 
 def partial_name(entry: Entry) -> str:
@@ -218,17 +214,13 @@ class Incoming:
             mode = 0o777 if entry.executable else 0o666
             self._fd = self._folder.open(self._partial, os.O_RDWR | os.O_CREAT, mode)
             if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-                raise TransferError(
-                    "bad-path", f"{self._partial!r} at the receiver is not a file; remove it"
-                )
+                raise TransferError("bad-path", f"{self._partial!r} at the receiver is not a file; remove it")
             self._lock()
             if offset:
                 assert prefix is not None
                 assert prefix.state is not None
                 if os.fstat(self._fd).st_size < offset:
-                    raise TransferError(
-                        "storage", f"the partial copy of {entry.path!r} shrank; send again"
-                    )
+                    raise TransferError("storage", f"the partial copy of {entry.path!r} shrank; send again")
                 self._state = prefix.state.copy()
             os.ftruncate(self._fd, offset)
             os.lseek(self._fd, offset, os.SEEK_SET)
@@ -308,9 +300,7 @@ class Incoming:
             try:
                 self._folder.replace(self._partial, self._name)
             except IsADirectoryError:
-                raise TransferError(
-                    "exists", f"{self.entry.path!r} is a directory at the receiver"
-                ) from None
+                raise TransferError("exists", f"{self.entry.path!r} is a directory at the receiver") from None
             return
         try:
             self._folder.link(self._partial, self._name)

@@ -36,9 +36,7 @@ class Writer:
         self._wanted = dict(wanted)
         self._prefixes = prefixes
         self._open: FileStart | None = None
-        self._file: Incoming | None = (
-            None  # None while open: the file failed, and what comes of it is dropped
-        )
+        self._file: Incoming | None = None  # None while open: the file failed, and what comes of it is dropped
 
     @property
     def missing(self) -> int:
@@ -76,14 +74,10 @@ class Writer:
 
     def _start(self, start: FileStart, judged: list[Judgment]) -> None:
         if self._open is not None or self._wanted.pop(start.index, None) != start.offset:
-            raise TransferError(
-                "protocol", "the sender sends a file that is not wanted, or from elsewhere"
-            )
+            raise TransferError("protocol", "the sender sends a file that is not wanted, or from elsewhere")
         self._open = start
         try:
-            self._file = self._store.begin(
-                self._entries[start.index], start.offset, self._prefixes.get(start.index)
-            )
+            self._file = self._store.begin(self._entries[start.index], start.offset, self._prefixes.get(start.index))
         except TransferError as error:
             self._failed(error, judged)
 
