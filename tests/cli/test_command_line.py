@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from netmesh_trio.cli.main import cli, run
+from netmesh_trio.cli.commands import cli, run
 from netmesh_trio.cli.output import Reporter, human_bytes
 from netmesh_trio.cli.runner import CommandError, run_async
 from netmesh_trio.cli.transfer import Failure, Outcome
@@ -95,9 +95,7 @@ def test_identity_without_file(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["damaged", "readable", "directory", "nowhere"])
-def test_identities_that_cannot_be_used(
-    trouble: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_identities_that_cannot_be_used(trouble: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "key"
     if trouble == "damaged":
         file.write_text("rubbish")
@@ -152,9 +150,7 @@ def reporter(as_json: bool) -> tuple[Reporter, io.StringIO, io.StringIO]:
 def test_json_events() -> None:
     report, out, err = reporter(True)
     report.ready("me", ["netmesh://me@1.2.3.4:5"])
-    report.path(
-        peer_id="you", kind="relayed", addr=None, via="relay", rtt_ms=1.23456, reason="symmetric"
-    )
+    report.path(peer_id="you", kind="relayed", addr=None, via="relay", rtt_ms=1.23456, reason="symmetric")
     report.nat("cone", "1.2.3.4:5")
     report.line("for people")
     report.error("kind", "two\nlines")
@@ -318,6 +314,25 @@ def test_a_broken_stream_is_one_line() -> None:
 
     assert run_async(report, command) == 1
     assert err.getvalue() == ("netmesh-trio: error: the connection to the peer broke; try again\n")
+
+
+@pytest.mark.parametrize("module", ["netmesh_trio.cli.commands", "click", "netmesh_trio.cli.output"])
+def test_ctrl_c_while_importing(module: str) -> None:
+    script = f"""
+import sys
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Finder())
+from netmesh_trio.cli.main import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert done.stderr == "netmesh-trio: stopped by Ctrl-C\n"
 
 
 def test_a_reader_that_goes_away_is_not_a_traceback() -> None:

@@ -262,25 +262,35 @@ def test_another_network_key(tmp_path: Path) -> None:
             assert member.finish() == 0, member.errors
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.05, 0.2, None])
-@pytest.mark.parametrize("command", ["node", "receive", "ping"])
-def test_ctrl_c_at_any_moment(command: str, delay: float | None, tmp_path: Path) -> None:
-    """From the first moment that the program can say something, to when it is up."""
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.3])
+@pytest.mark.parametrize("command", ["node", "receive", "ping", "send"])
+def test_ctrl_c(command: str, delay: float, tmp_path: Path) -> None:
+    """When the node is up, and a bit later, when it does something."""
+    content(tmp_path / "file", 10)
+    peer_id = Identity.generate().peer_id
     arguments: dict[str, tuple[object, ...]] = {
         "node": ("node", *LOOPBACK),
         "receive": ("receive", tmp_path / "in", *LOOPBACK),
-        "ping": ("ping", Identity.generate().peer_id, *LOOPBACK, "--timeout", 60),
+        "ping": ("ping", peer_id, *LOOPBACK, "--timeout", 60),
+        "send": ("send", tmp_path / "file", peer_id, *LOOPBACK, "--timeout", 60),
     }
     with running(*arguments[command]) as program:
-        if delay is None:
-            program.wait_for("ready")
-        else:
-            # Python itself has to be up, or the signal just ends it.
-            time.sleep(0.3 + delay)
+        program.wait_for("ready")
+        time.sleep(delay)
         program.interrupt()
         assert program.finish() == 130, program.errors
         assert "Traceback" not in program.errors
-        assert "stopped by Ctrl-C" in program.errors
+        assert program.errors.endswith("netmesh-trio: stopped by Ctrl-C\n")
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.6, 1.2])
+def test_ctrl_c_in_the_demo(delay: float) -> None:
+    with running("demo") as demo:
+        demo.wait_for("timeline")
+        time.sleep(delay)
+        demo.interrupt()
+        assert demo.finish() == 130, demo.errors
+        one_line(demo, "stopped by Ctrl-C")
 
 
 def test_demo() -> None:

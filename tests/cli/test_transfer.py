@@ -38,8 +38,7 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> Path:
 
 def listing(root: Path) -> dict[str, bytes | None]:
     return {
-        str(path.relative_to(root)): None if path.is_dir() else path.read_bytes()
-        for path in sorted(root.rglob("*"))
+        str(path.relative_to(root)): None if path.is_dir() else path.read_bytes() for path in sorted(root.rglob("*"))
     }
 
 
@@ -167,9 +166,7 @@ async def test_many_small_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [".", "..", "sub/.."])
-async def test_paths_without_a_name(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_paths_without_a_name(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "home" / "sub" / "f", b"1")
     monkeypatch.chdir(tmp_path / "home" / ("sub" if name == ".." else ""))
     await run(Path(name), tmp_path / "to")
@@ -376,9 +373,7 @@ async def test_disk_full(tmp_path: Path, step: str, monkeypatch: pytest.MonkeyPa
     assert sent.moved < 3_000_000 or step == "open"
 
 
-async def test_too_large_for_the_disk_is_said_before(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_too_large_for_the_disk_is_said_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "f", bytes(1000))
     monkeypatch.setattr(Store, "free_bytes", lambda self: 10)
     assert (await run(path, tmp_path / "to")).errors == ("disk-full", "disk-full")
@@ -407,9 +402,7 @@ async def test_a_source_that_changes_meanwhile(tmp_path: Path) -> None:
         os.utime(source / "touched")
 
     sent, received = (await run(source, tmp_path / "to", before_content=meddle)).good
-    expected = {"tree/gone": "source"} | {
-        f"tree/{name}": "changed" for name in ("grown", "shrunk", "touched")
-    }
+    expected = {"tree/gone": "source"} | {f"tree/{name}": "changed" for name in ("grown", "shrunk", "touched")}
     assert {f.path: f.kind for f in sent.failures} == expected
     assert {f.path: f.kind for f in received.failures} == expected
     assert listing(tmp_path / "to") == {"tree": None, "tree/well": b"x" * 1000}

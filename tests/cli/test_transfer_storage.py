@@ -14,9 +14,7 @@ from netmesh_trio.cli.transfer import messages as m
 from netmesh_trio.cli.transfer.storage import check_name, partial_name
 
 
-@pytest.mark.parametrize(
-    "name", ["CON", "con.txt", "aux ", "a.", "a ", "a:b", "a\\b", "a\tb", "LPT1"]
-)
+@pytest.mark.parametrize("name", ["CON", "con.txt", "aux ", "a.", "a ", "a:b", "a\\b", "a\tb", "LPT1"])
 def test_names_that_windows_cannot_have(name: str) -> None:
     check_name(name, windows=False)
     with pytest.raises(TransferError, match="rename") as caught:
