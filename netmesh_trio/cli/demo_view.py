@@ -43,7 +43,7 @@ class DemoView:
             from rich.live import Live
 
             console = Console(stderr=True)
-            self._live = Live(console=console, get_renderable=self._render, refresh_per_second=10)
+            self._live = Live(console=console, get_renderable=self._render, auto_refresh=False)
             self._live.__enter__()
         self.happened(f"an internet in this process: a relay, two NATs, {self._delay:g} ms to each peer")
         return self
@@ -63,7 +63,9 @@ class DemoView:
         """A line of the timeline."""
         now = self._reporter.seconds
         self._timeline.append((now, text))
-        if self._live is None:
+        if self._live is not None:
+            self._live.refresh()
+        else:
             self._reporter.event("timeline", f"{now:6.2f} s  {text}", text=text, **fields)
 
     def joined(self, name: str, node: Node, how: str) -> None:
@@ -87,6 +89,9 @@ class DemoView:
         """Look for changes of the path until cancelled."""
         while True:
             self._check_path()
+            if self._live is not None:
+                # Not by rich's own thread, which would look at what we are changing.
+                self._live.refresh()
             await trio.sleep(_REFRESH)
 
     def _check_path(self) -> None:
