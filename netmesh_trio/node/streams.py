@@ -130,27 +130,27 @@ class Stream(trio.abc.HalfCloseableStream):
         """Send ``data``; returns once it is taken over for sending, which waits while the peer does not read."""
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_send()
         self._sending = True
         try:
-            await trio.lowlevel.checkpoint()
-            self._check_send()
             size = len(data)
             if size <= _PIECE:
                 if size:
                     await self._wait_writable()
                     self._session.write(self._id, data)
                     self._live.drive()
-                return
-            if type(data) is not bytes:
-                data = memoryview(data)
-            at = 0
-            while at < size:
-                await self._wait_writable()
-                self._session.write(self._id, data[at : at + _PIECE])
-                self._live.drive()
-                at += _PIECE
+            else:
+                if type(data) is not bytes:
+                    data = memoryview(data)
+                for at in range(0, size, _PIECE):
+                    await self._wait_writable()
+                    self._session.write(self._id, data[at : at + _PIECE])
+                    self._live.drive()
         finally:
             self._sending = False
+        # the data is on its way already: let the others run while it travels
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until a little data would be taken over at once."""
@@ -195,34 +195,44 @@ class Stream(trio.abc.HalfCloseableStream):
             raise ValueError("max_bytes must be at least 1")
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this stream")
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._receiving = True
+        waited = False
         try:
-            await trio.lowlevel.checkpoint()
-            while True:
-                if self._closed:
-                    raise trio.ClosedResourceError("this stream was closed")
-                if self._at_end:
-                    return b""
-                session = self._session
-                receive = session.streams.receiving.get(self._id)
-                if receive is None:
-                    raise self.broken()
-                data = session.read(self._id, max_bytes)
-                if receive.at_end:
-                    self._at_end = True
-                if data:
-                    if session.streams.window_dirty:
-                        self._live.drive()
+            while not self._closed:
+                data = self._receive_nowait(max_bytes)
+                if data is not None:
+                    if not waited:
+                        await trio.lowlevel.cancel_shielded_checkpoint()
                     return data
-                if self._at_end:
-                    return b""
-                if receive.reset_code is not None:
-                    raise self._coded(receive.reset_code)
-                if session.closed is not None:
-                    raise self._live.closed_error()
+                waited = True
                 await self._readable.park()
+            raise trio.ClosedResourceError("this stream was closed")
         finally:
             self._receiving = False
+
+    def _receive_nowait(self, max_bytes: int) -> bytes | None:
+        """What a read returns now; None when it has to wait."""
+        if self._at_end:
+            return b""
+        session = self._session
+        receive = session.streams.receiving.get(self._id)
+        if receive is None:
+            raise self.broken()
+        data = session.read(self._id, max_bytes)
+        if receive.at_end:
+            self._at_end = True
+        if data:
+            if session.streams.window_dirty:
+                self._live.drive()
+            return data
+        if self._at_end:
+            return b""
+        if receive.reset_code is not None:
+            raise self._coded(receive.reset_code)
+        if session.closed is not None:
+            raise self._live.closed_error()
+        return None
 
     # closing
 

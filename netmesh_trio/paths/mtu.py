@@ -16,7 +16,7 @@ _RAISE_INTERVAL = 600.0
 class MtuSearch:
     """Finds the largest datagram (UDP payload, bytes) that a path carries, from :data:`BASE_DATAGRAM_SIZE` up."""
 
-    __slots__ = ("_ceiling", "_failures", "_retry_at", "current", "limit", "outstanding")
+    __slots__ = ("_ceiling", "_failures", "_retry_at", "current", "limit", "outstanding", "quiet_until")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -26,6 +26,8 @@ class MtuSearch:
         self._ceiling = limit + 1
         self._failures = 0
         self._retry_at = float("inf")
+        #: Before this time there is nothing to probe.
+        self.quiet_until = float("-inf")
 
     def next_probe(self, now: float) -> int:
         """The size to probe now, or 0.  Sizes go up; a step that fails three times is the ceiling for ten minutes."""
@@ -41,15 +43,18 @@ class MtuSearch:
         for size in steps:
             if self.current < size < self._ceiling:
                 return size
+        self.quiet_until = self._retry_at
         return 0
 
     def on_probe_sent(self, size: int) -> None:
         """A probe of ``size`` bytes went out."""
         self.outstanding = size
+        self.quiet_until = float("inf")
 
     def on_probe_acked(self, size: int) -> bool:
         """A probe came through; True when the path's size grew."""
         self.outstanding = 0
+        self.quiet_until = float("-inf")
         self._failures = 0
         if size > self.current:
             self.current = size
@@ -59,6 +64,7 @@ class MtuSearch:
     def on_probe_lost(self, size: int, now: float) -> None:
         """A probe was lost."""
         self.outstanding = 0
+        self.quiet_until = float("-inf")
         self._failures += 1
         if self._failures >= _MAX_PROBES:
             self.too_large(size, now)
@@ -66,6 +72,7 @@ class MtuSearch:
     def too_large(self, size: int, now: float) -> None:
         """The path does not carry ``size`` (the kernel said so, or probes were lost)."""
         self.outstanding = 0
+        self.quiet_until = float("-inf")
         self._failures = 0
         self._ceiling = min(self._ceiling, size)
         self._retry_at = now + _RAISE_INTERVAL

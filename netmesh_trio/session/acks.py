@@ -59,8 +59,11 @@ class AckTracker:
     def encode(self, now: float) -> bytes:
         """The ACK frame, and note that it goes out."""
         starts, stops = self._received.starts, self._received.stops
-        count = min(len(starts), frames.ACK_MAX_RANGES)
-        runs = [(starts[-i], stops[-i] - 1) for i in range(1, count + 1)]
+        if len(starts) == 1:
+            runs = [(starts[0], stops[0] - 1)]
+        else:
+            count = min(len(starts), frames.ACK_MAX_RANGES)
+            runs = [(starts[-i], stops[-i] - 1) for i in range(1, count + 1)]
         self.eliciting = 0
         self.immediate = False
         self.deadline = float("inf")

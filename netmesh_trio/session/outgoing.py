@@ -26,6 +26,7 @@ _MAX_BATCH_PACKETS = 64
 LOW_WATER = 256 * 1024
 _STREAM_LEN_HEADER = 15
 _MAX_WINDOWS = 16
+_INFINITY = float("inf")
 
 
 class Transmit(NamedTuple):
@@ -64,7 +65,7 @@ class Outgoing:
         self.ping = False
         #: Packets that may go out though the window is full: nothing was acknowledged for too long.
         self.probes = 0
-        self.pacing_until = float("inf")
+        self.pacing_until = _INFINITY
         self._probes_queue: deque[tuple[Path, bytes]] = deque()
 
     def queue_probe(self, path: Path, plain: bytes) -> None:
@@ -109,55 +110,68 @@ class Outgoing:
         if active is None or session.closed is not None:
             return None
         path = active
-        self.pacing_until = float("inf")
-        acking = session.acks.due(now)
-        if not self._anything():
+        self.pacing_until = _INFINITY
+        acks = session.acks
+        acking = acks.eliciting > 0 and acks.due(now)
+        streams = session.streams
+        other = self.controls or self.datagrams or streams.window_dirty or self.ping or self.probes
+        stream = streams.head()
+        if stream is None and not other:
             if acking:
                 return self._mixed(path, now, 0)
-            return self._mtu_probe(path, now)
-        congestion = path.congestion
-        room = _MAX_BATCH_BYTES
+            return self._mtu_probe(path, now) if now >= path.mtu.quiet_until else None
+        size = path.mtu.current
         if self.probes:
             self.probes -= 1
-            room = path.mtu.current
+            room = size
         else:
-            available = int(congestion.available())
-            if available < path.mtu.current:
+            congestion = path.congestion
+            available = int(congestion.window) - congestion.in_flight
+            if available < size:
                 congestion.limited = True
                 return self._mixed(path, now, 0) if acking else None
-            allowed = path.pacer.allowance(
-                congestion.window,
-                path.rtt.smoothed,
-                path.mtu.current,
-                congestion.window < congestion.ssthresh,
-                now,
-            )
-            if allowed < path.mtu.current:
-                self.pacing_until = path.pacer.next_time(path.mtu.current)
+            slow_start = congestion.window < congestion.ssthresh
+            allowed = path.pacer.allowance(congestion.window, path.rtt.smoothed, size, slow_start, now)
+            if allowed < size:
+                self.pacing_until = path.pacer.next_time(size)
                 return self._mixed(path, now, 0) if acking else None
-            room = min(room, available, int(allowed))
-        if not path.mtu.outstanding and room > path.mtu.current:
+            room = min(_MAX_BATCH_BYTES, available, int(allowed))
+        if now >= path.mtu.quiet_until:
             probe = self._mtu_probe(path, now)
             if probe is not None:
                 return probe
-        if not (acking or self.controls or self.datagrams or session.streams.window_dirty or self.ping):
-            stream = session.streams.head()
-            if stream is not None and not stream.lost:
+        if stream is not None and not other and not stream.lost:
+            if stream.end - stream.next >= path.chunk and not acking:
                 batch = self._bulk(stream, path, room, now)
                 if batch is not None:
                     return batch
+            elif streams.alone and stream.next < stream.end and not stream.fin_pending:
+                return self._small(stream, path, now)
         return self._mixed(path, now, room)
 
-    def _anything(self) -> bool:
-        streams = self._session.streams
-        return bool(
-            self.controls
-            or self.datagrams
-            or streams.window_dirty
-            or self.ping
-            or self.probes
-            or streams.head() is not None
-        )
+    def _small(self, stream: SendStream, path: Path, now: float) -> Transmit:
+        """One packet of new data of the only stream that has any, behind an acknowledgement if one is waiting."""
+        session = self._session
+        streams = session.streams
+        head = session.acks.encode(now) if session.acks.eliciting else b""
+        room = path.chunk - len(head) - frames.STREAM_HEADER_SIZE
+        offset, data, _, _ = stream.take(room, streams.send_limit - streams.sent)
+        length = len(data)
+        streams.sent += length
+        stream.quota -= 1
+        if stream.end - stream.next < LOW_WATER:
+            session.drained.add(stream.id)
+        number = self.next_number
+        plain = head + frames.pack_stream_header(frames.STREAM, stream.id, offset) + data
+        packet = path.prefix + self.seal(plain, path, now)
+        size = len(packet)
+        session.sent.records.append(Sent(number, number, size, path, now, stream, offset, length, ()))
+        path.congestion.in_flight += size
+        path.pacer.on_sent(size)
+        path.eliciting_in_flight += 1
+        path.last_eliciting = now
+        session.stats.bytes_sent += size
+        return Transmit(path, (packet,), size, size)
 
     def _bulk(self, stream: SendStream, path: Path, room: int, now: float) -> Transmit | None:
         """Full packets of one stream's new data, as many as may go out in one call."""

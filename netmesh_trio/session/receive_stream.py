@@ -54,8 +54,8 @@ class ReceiveStream:
 
     @property
     def at_end(self) -> bool:
-        """Everything was read, to the end of the stream."""
-        return self.final_size is not None and self.consumed == self.final_size
+        """Everything was read, to the end of the stream.  One that was reset has no end, only a code."""
+        return self.reset_code is None and self.final_size is not None and self.consumed == self.final_size
 
     @property
     def complete(self) -> bool:

@@ -149,6 +149,9 @@ class SentPackets:
     def acknowledge(self, runs: Sequence[tuple[int, int]]) -> list[Sent]:
         """Take out what ``runs`` (newest first) acknowledges; newest records first by run."""
         records = self.records
+        if len(runs) == 1 and records and runs[0][0] <= records[0].first and runs[0][1] >= records[-1].last:
+            self.records = []
+            return records
         taken: list[Sent] = []
         for first, last in runs:
             if not records or last < records[0].first:

@@ -297,22 +297,28 @@ class Session:
                 if prefix != self._prefix:
                     self._new_epoch(prefix, opener)
                     decrypt = self._decrypt
-                if plain[0] == frames.STREAM and len(plain) > 13:
-                    # the whole packet is one STREAM frame: the bulk of all traffic
+                front = 0
+                if plain[0] == frames.ACK:
+                    runs, delay, front = frames.read_ack(plain, 1)
+                    self._on_ack(runs, delay, now)
+                    if front == len(plain):
+                        continue
+                if plain[front] == frames.STREAM and len(plain) > front + 13:
+                    # one STREAM frame to the end of the packet: the bulk of all traffic
                     eliciting += 1
                     moved = moved or number >= highest_before
-                    stream_id, offset = frames.unpack_stream(plain, 1)
+                    stream_id, offset = frames.unpack_stream(plain, front + 1)
                     stream = receiving.get(stream_id)
                     if stream is None:
                         if not self._arrived(stream_id):
                             continue
                         stream = receiving[stream_id]
-                    grown += stream.push(offset, plain, 13, len(plain), False)
+                    grown += stream.push(offset, plain, front + 13, len(plain), False)
                     if stream.stop_code is not None:
                         self._on_stopped(stream)
                     readable.add(stream_id)
                     continue
-                asks, non_probing = self._frames(plain, path, now)
+                asks, non_probing = self._frames(plain, front, path, now)
                 eliciting += asks
                 if non_probing and number >= highest_before:
                     moved = True
@@ -385,9 +391,8 @@ class Session:
             return True
         return False
 
-    def _frames(self, plain: bytes, path: Path, now: float) -> tuple[int, bool]:
+    def _frames(self, plain: bytes, at: int, path: Path, now: float) -> tuple[int, bool]:
         """Handle a packet's frames: ``(1 if it asks for an acknowledgement, whether it is more than a probe)``."""
-        at = 0
         end = len(plain)
         asks = 0
         non_probing = False
@@ -530,39 +535,57 @@ class Session:
         acked = self.sent.acknowledge(runs)
         if not acked:
             return
+        path = acked[0].path
+        for record in acked:
+            if record.path is not path:
+                break
+        else:
+            self._on_ack_path(path, acked, largest, delay, now)
+            self._detect_lost(now)
+            return
         per_path: dict[Path, list[Sent]] = {}
         for record in acked:
             per_path.setdefault(record.path, []).append(record)
-            self._delivered(record, now)
         for path, records in per_path.items():
-            newest = max(records, key=lambda r: r.last)
-            path.largest_acked = max(path.largest_acked, newest.last)
-            if newest.last == largest:
-                path.rtt.sample(now - newest.time, delay)
-            path.eliciting_in_flight -= sum(r.last - r.first + 1 for r in records)
-            path.pto_count = 0
-            path.suspect = False
-            size = sum(r.total for r in records)
-            path.congestion.on_acked(
-                size, newest.time, path.rtt.latest, newest.last, self.out.next_number, now
-            )
+            self._on_ack_path(path, records, largest, delay, now)
         self._detect_lost(now)
+
+    def _on_ack_path(self, path: Path, records: list[Sent], largest: int, delay: float, now: float) -> None:
+        newest = records[0]
+        size = count = 0
+        for record in records:
+            if record.last > newest.last:
+                newest = record
+            packets = record.last - record.first + 1
+            count += packets
+            size += packets * record.size
+            stream = record.stream
+            if stream is None:
+                self._delivered(record)
+            else:
+                stream.on_acked(record.offset, packets * record.chunk, False)
+                if stream.fin:
+                    self._forget(stream.id)
+        if newest.last > path.largest_acked:
+            path.largest_acked = newest.last
+        if newest.last == largest:
+            path.rtt.sample(now - newest.time, delay)
+        path.eliciting_in_flight -= count
+        path.pto_count = 0
+        path.suspect = False
+        path.congestion.on_acked(size, newest.time, path.rtt.latest, newest.last, self.out.next_number, now)
 
     def _detect_lost(self, now: float) -> None:
         top = -1
         for path in self.paths.values():
             path.loss_time = _INFINITY
-            top = max(top, path.largest_acked)
-        self._requeue(self.sent.detect_lost(top, now), congestion=True, now=now)
+            if path.largest_acked > top:
+                top = path.largest_acked
+        records = self.sent.records
+        if records and records[0].first <= top:
+            self._requeue(self.sent.detect_lost(top, now), congestion=True, now=now)
 
-    def _delivered(self, record: Sent, now: float) -> None:
-        stream = record.stream
-        if stream is not None:
-            size = (record.last - record.first + 1) * record.chunk
-            stream.on_acked(record.offset, size, False)
-            if stream.fin:
-                self._forget(stream.id)
-            return
+    def _delivered(self, record: Sent) -> None:
         if record.probe:
             if record.path.mtu.on_probe_acked(record.size):
                 record.path.size_changed()
@@ -724,26 +747,22 @@ class Session:
         """When :meth:`on_timeout` wants to be called; infinity for never."""
         if self.closed is not None:
             return _INFINITY
+        times = self.times
         # nothing heard for two and a half keep-alives though the peer sends them too
-        deadline = min(
-            self.last_received + 2.5 * self.times.keep_alive,
-            self._waiting_since + self.times.dead_peer,
-        )
+        deadline = self.last_received + 2.5 * times.keep_alive
+        if self._waiting_since + times.dead_peer < deadline:
+            deadline = self._waiting_since + times.dead_peer
         if self.path is not None:
-            deadline = min(
-                deadline,
-                self.last_sent + self.times.keep_alive,
-                self.acks.deadline,
-                self.out.pacing_until,
-            )
+            deadline = min(deadline, self.last_sent + times.keep_alive, self.acks.deadline, self.out.pacing_until)
         for path in self.paths.values():
             if path.eliciting_in_flight:
                 deadline = min(deadline, path.loss_time, self._pto_time(path))
             if path.tokens and not path.validated:
                 deadline = min(deadline, self._challenge_time(path))
         if self.initiator:
-            due = self.last_received if self._many_packets() else self._rekeyed_at + self.times.rekey
-            deadline = min(deadline, due)
+            due = self.last_received if self._many_packets() else self._rekeyed_at + times.rekey
+            if due < deadline:
+                return due
         return deadline
 
     def _many_packets(self) -> bool:

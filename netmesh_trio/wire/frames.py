@@ -146,6 +146,8 @@ def read_ack(data: bytes, at: int) -> tuple[list[tuple[int, int]], float, int]:
         at += 17
         low = largest - first
         runs = [(low, largest)]
+        if not count and low >= 0:
+            return runs, delay / 1e6, at
         for _ in range(count):
             gap, length = _RANGE.unpack_from(data, at)
             at += 8
