@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import trio
 
 import netmesh_trio
 from netmesh_trio import Identity, open_node
