@@ -6,7 +6,7 @@ import attrs
 import trio
 
 from ..addresses import Address, HostPort, MeshUri
-from ..errors import AddressError, PeerUnreachableError
+from ..errors import AddressError, NodeClosedError, PeerUnreachableError
 from ..identity import PeerId
 from ..routing.circuits import MAX_HOPS, OpenCircuit
 from ..routing.routes import find_next_hops
@@ -62,12 +62,10 @@ class Dialer:
         dial = engine.dialing.get(peer_id)
         if dial is None:
             dial = self._start(peer_id)
-        peer.waiting += 1
-        try:
-            await dial.done.wait()
-        finally:
-            peer.waiting -= 1
+        await dial.done.wait()
         if peer.live is None:
+            if engine.closing:
+                raise NodeClosedError("the node was closed")
             raise PeerUnreachableError(f"peer {peer_id.short} is not reachable now: {dial.error}")
 
     def _learn(self, uri: MeshUri) -> None:
@@ -111,6 +109,9 @@ class Dialer:
     async def _resolve(self, dial: Dial, hosts: tuple[HostPort, ...]) -> list[Address]:
         found: list[Address] = []
         for host in hosts:
+            if host.address is not None:
+                found.append(host.address)
+                continue
             try:
                 found += await self._engine.network.resolve(host.host, host.port)
             except AddressError as error:
@@ -248,7 +249,6 @@ class Dialer:
         """Keep a session with a bootstrap node, for as long as the node runs."""
         engine = self._engine
         peer = engine.peer(uri.peer_id)
-        peer.waiting += 1
         failures = 0
         while True:
             try:

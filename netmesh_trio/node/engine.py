@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Awaitable, Callable, Sequence
+from weakref import WeakValueDictionary
 
 import attrs
 import trio
@@ -127,7 +128,10 @@ class Engine:
         self.timers: Timers[LiveSession] = Timers(self._on_timer)
         self.sessions: dict[int, LiveSession] = {}
         self._by_remote: dict[int, LiveSession] = {}
+        #: Peers with a session.
         self.peers: dict[PeerId, Peer] = {}
+        # all that anybody still holds: a peer that comes back is the same object
+        self._known_peers: WeakValueDictionary[PeerId, Peer] = WeakValueDictionary()
         self.half_open: dict[int, HalfOpen] = {}
         self.dials: dict[int, Dial] = {}
         self.dialing: dict[PeerId, Dial] = {}
@@ -439,10 +443,15 @@ class Engine:
 
     def peer(self, peer_id: PeerId) -> Peer:
         """The object that stands for a peer."""
-        peer = self.peers.get(peer_id)
+        peer = self.peers.get(peer_id) or self._known_peers.get(peer_id)
         if peer is None:
-            peer = self.peers[peer_id] = Peer(self, peer_id)
+            peer = self._known_peers[peer_id] = Peer(self, peer_id)
         return peer
+
+    def wake_peers(self) -> None:
+        """Wake all who wait for a change of any peer."""
+        for peer in list(self._known_peers.values()):
+            peer.wake()
 
     def _adopt(self, session: Session) -> LiveSession:
         """A session is up.  Decides which of several with one peer is the one for new streams."""
@@ -458,6 +467,7 @@ class Engine:
                 other.session.out.abandon()
                 self.session_closed(other)
         peer.sessions.append(live)
+        self.peers[peer.peer_id] = peer
         peer.choose()
         live.tell_services()
         if not was_connected:
@@ -507,9 +517,9 @@ class Engine:
             reason = live.why_closed or (closed.why if closed else "closed")
             self.events.emit(PeerDisconnected(peer_id=peer.peer_id, reason=reason))
             self.on_neighbor_gone(peer.peer_id)
-            peer.wake()
-            if not peer.in_use:
-                self.peers.pop(peer.peer_id, None)
+        if not peer.sessions:
+            self.peers.pop(peer.peer_id, None)
+        peer.wake()
         self.on_neighbors_changed()
 
     # paths
@@ -627,7 +637,7 @@ class Engine:
             return
         try:
             channel.send_nowait(Control(live, event.payload, event.path))
-        except trio.WouldBlock:
+        except (trio.WouldBlock, trio.BrokenResourceError):  # the handler is behind, or the node is closing
             self.counters.dropped_control += 1
 
     def send_control(self, live: LiveSession, subprotocol: int, payload: bytes) -> bool:

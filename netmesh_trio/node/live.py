@@ -89,6 +89,7 @@ class LiveSession(Scheduled):
     def drive(self) -> None:
         """Send what may be sent, handle what was reported, and set the timer."""
         if self._driving:
+            self.drive_later()
             return
         self._driving = True
         engine = self.engine

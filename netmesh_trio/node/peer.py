@@ -34,7 +34,6 @@ class Peer:
         #: The session for new streams.  (For the node.)
         self.live: LiveSession | None = None
         self._changed = trio.lowlevel.ParkingLot()
-        self.waiting = 0
 
     def __repr__(self) -> str:
         path = self.path
@@ -86,6 +85,7 @@ class Peer:
         stream = live.add_stream(stream_id, service)
         live.session.write(stream_id, bytes((len(name),)) + name)
         if service_tag(service) in live.remote_services:
+            live.drive_later()  # so that the name and what the program writes first share a packet
             return stream
         live.drive()
         try:
@@ -162,16 +162,7 @@ class Peer:
 
     async def wait_change(self) -> None:
         """Wait for the next change: a session, a path, a stream that was accepted.  (For the node.)"""
-        self.waiting += 1
-        try:
-            await self._changed.park()
-        finally:
-            self.waiting -= 1
-
-    @property
-    def in_use(self) -> bool:
-        """Whether somebody waits on this object."""
-        return bool(self.sessions) or self.waiting > 0
+        await self._changed.park()
 
     def wake(self) -> None:
         """Something about the peer changed: a session, a path, a stream that was accepted."""

@@ -25,7 +25,7 @@ _DATAGRAM_BUFFER = 1024
 
 def encode_service(service: str) -> bytes:
     """The bytes of a service name.  Raises AddressError unless it has 1 to 64 bytes of UTF-8."""
-    name = service.encode()
+    name = service.encode(errors="replace")
     if not 1 <= len(name) <= MAX_SERVICE_NAME:
         raise AddressError(f"service name {service!r} has {len(name)} bytes; use 1 to {MAX_SERVICE_NAME}")
     return name
@@ -126,7 +126,8 @@ class Services:
     def datagrams(self, service: str) -> trio.MemoryReceiveChannel[Datagram]:
         """Read the datagrams for a name."""
         name = encode_service(service)
-        if name in self._datagrams:
+        known = self._datagrams.get(name)
+        if known is not None and known.statistics().open_receive_channels:
             raise ServiceInUseError(f"this node already reads datagrams for {service!r}; close that channel first")
         send, receive = trio.open_memory_channel[Datagram](_DATAGRAM_BUFFER)
         self._datagrams[name] = send

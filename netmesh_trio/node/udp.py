@@ -9,7 +9,6 @@ import sys
 from collections import deque
 from collections.abc import Sequence
 
-import ifaddr
 import trio
 
 from ..addresses import Address
@@ -203,6 +202,8 @@ class KernelNetwork:
 
     def interface_addresses(self) -> list[str]:
         """The numeric addresses of all interfaces, loopback last."""
+        import ifaddr  # here, because importing it starts a process on some systems
+
         found: list[str] = []
         for adapter in ifaddr.get_adapters():
             for ip in adapter.ips:
