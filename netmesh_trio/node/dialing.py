@@ -8,7 +8,7 @@ import trio
 from ..addresses import Address, HostPort, MeshUri
 from ..errors import AddressError, NodeClosedError, PeerUnreachableError
 from ..identity import PeerId
-from ..routing.circuits import MAX_HOPS, OpenCircuit
+from ..routing.circuits import MAX_HOPS, CloseCircuit, OpenCircuit
 from ..routing.routes import find_next_hops
 from ..routing.store import AnnouncementStore
 from ..wire import frames
@@ -54,27 +54,31 @@ class Dialer:
         """Have a session with the peer.  Raises PeerUnreachableError after ``connect_timeout``."""
         engine = self._engine
         peer_id = target if isinstance(target, PeerId) else target.peer_id
-        if isinstance(target, MeshUri):
-            self._learn(target)
+        learned = isinstance(target, MeshUri) and self._learn(target)
         peer = engine.peer(peer_id)
         if peer.live is not None:
             return
         dial = engine.dialing.get(peer_id)
         if dial is None:
             dial = self._start(peer_id)
+        elif learned:
+            dial.wake.set()
         await dial.done.wait()
         if peer.live is None:
             if engine.closing:
                 raise NodeClosedError("the node was closed")
             raise PeerUnreachableError(f"peer {peer_id.short} is not reachable now: {dial.error}")
 
-    def _learn(self, uri: MeshUri) -> None:
+    def _learn(self, uri: MeshUri) -> bool:
+        """Keep what a URI says; True if that is new."""
+        before = self._ways.get(uri.peer_id)
         known = self._ways.pop(uri.peer_id, _Way())
         addresses = tuple(dict.fromkeys((*known.addresses, *((uri.address,) if uri.address else ()))))[-4:]
         via = tuple(dict.fromkeys((*known.via, *uri.via)))[-8:]
         while len(self._ways) >= 4096:
             del self._ways[next(iter(self._ways))]
-        self._ways[uri.peer_id] = _Way(addresses, via)
+        way = self._ways[uri.peer_id] = _Way(addresses, via)
+        return way != before
 
     def _start(self, peer_id: PeerId) -> Dial:
         dial = self._engine.start_dial(peer_id)
@@ -84,27 +88,51 @@ class Dialer:
     async def _dial(self, dial: Dial) -> None:
         """One attempt: the same INIT over every way, repeated until an answer or the deadline ends it."""
         engine = self._engine
-        with trio.move_on_after(engine.config.connect_timeout):
-            way = self._ways.get(dial.peer_id, _Way())
-            addresses = await self._resolve(dial, way.addresses)
-            for uri in way.via:
-                if uri.address is not None and engine.peer(uri.peer_id).live is None and not dial.done.is_set():
-                    self._nursery.start_soon(self._meet_relay, uri, dial)
-            circuits: dict[PeerId, bytes] = {}
-            refused: set[PeerId] = set()
-            attempt = 0
-            while not dial.done.is_set():
-                dial.wake = trio.Event()
-                refused |= {relay for relay, circuit in circuits.items() if circuit not in engine.endpoints}
-                for relay in refused:
-                    circuits.pop(relay, None)
-                self._send_init(dial, addresses, circuits, refused)
-                with trio.move_on_after(_RETRY[min(attempt, len(_RETRY) - 1)]) as waited:
-                    await dial.wake.wait()
-                if waited.cancelled_caught:
-                    attempt += 1
-                    refused.clear()  # a node that was not there a moment ago may be now
-        engine.drop_dial(dial)
+        circuits: dict[PeerId, bytes] = {}
+        try:
+            with trio.move_on_after(engine.config.connect_timeout):
+                await self._try_ways(dial, circuits)
+        finally:
+            engine.drop_dial(dial)
+            self._close_unused(circuits, dial.peer_id)
+
+    async def _try_ways(self, dial: Dial, circuits: dict[PeerId, bytes]) -> None:
+        engine = self._engine
+        way = _Way()
+        addresses: list[Address] = []
+        refused: set[PeerId] = set()
+        attempt = 0
+        while not dial.done.is_set():
+            dial.wake = trio.Event()
+            known = self._ways.get(dial.peer_id, way)
+            if known != way:
+                addresses = await self._resolve(dial, known.addresses)
+                for uri in known.via:
+                    if uri.address is not None and uri not in way.via and engine.peer(uri.peer_id).live is None:
+                        self._nursery.start_soon(self._meet_relay, uri, dial)
+                way = known
+                if dial.done.is_set():
+                    return
+            refused |= {relay for relay, circuit in circuits.items() if circuit not in engine.endpoints}
+            for relay in refused:
+                circuits.pop(relay, None)
+            self._send_init(dial, addresses, circuits, refused)
+            with trio.move_on_after(_RETRY[min(attempt, len(_RETRY) - 1)]) as waited:
+                await dial.wake.wait()
+            if waited.cancelled_caught:
+                attempt += 1
+                refused.clear()  # a node that was not there a moment ago may be now
+
+    def _close_unused(self, circuits: dict[PeerId, bytes], peer_id: PeerId) -> None:
+        """Give back the circuits that no session with the peer runs on."""
+        engine = self._engine
+        used = {key for live in engine.peer(peer_id).sessions for key in live.session.paths}
+        for relay, circuit in circuits.items():
+            if circuit not in used and engine.endpoints.get(circuit) == relay:
+                del engine.endpoints[circuit]
+                live = engine.direct_session(relay)
+                if live is not None:
+                    engine.send_control(live, frames.SUBPROTOCOL_CIRCUIT, CloseCircuit(circuit).encode())
 
     async def _resolve(self, dial: Dial, hosts: tuple[HostPort, ...]) -> list[Address]:
         found: list[Address] = []
@@ -121,6 +149,8 @@ class Dialer:
     async def _meet_relay(self, uri: MeshUri, dial: Dial) -> None:
         try:
             await self.connect(uri)
+        except NodeClosedError:
+            return
         except PeerUnreachableError as error:
             dial.error = f"the relay {uri.peer_id.short} that its address names does not answer ({error})"
         dial.wake.set()
@@ -241,7 +271,10 @@ class Dialer:
             path = live.session.path
             if path is not None and path.address is not None:
                 self._learn(MeshUri(peer_id, HostPort(*path.address)))
-        self._start(peer_id)
+        try:
+            self._start(peer_id)
+        except PeerUnreachableError:
+            pass  # no room for another session now
 
     # bootstrap
 
@@ -253,6 +286,8 @@ class Dialer:
         while True:
             try:
                 await self.connect(uri)
+            except NodeClosedError:
+                return
             except PeerUnreachableError:
                 delay = _BOOTSTRAP_DELAY[min(failures, len(_BOOTSTRAP_DELAY) - 1)]
                 failures += 1

@@ -223,7 +223,7 @@ class Engine:
 
     def on_datagrams(self, number: int, data: memoryview, stride: int, source: Address) -> None:
         """A batch of datagrams from one source came in on socket ``number``."""
-        while data:
+        while data and not self.closing:
             used = self._on_batch_untrusted(number, data, stride, source)
             if used >= len(data):
                 return
@@ -438,6 +438,11 @@ class Engine:
             del self.dialing[dial.peer_id]
         dial.done.set()
         dial.wake.set()
+
+    def end_dials(self) -> None:
+        """The node is closing: no attempt goes on."""
+        for dial in list(self.dials.values()):
+            self.drop_dial(dial)
 
     # sessions
 

@@ -13,7 +13,7 @@ import trio
 from ..addresses import Address, HostPort, MeshUri
 from ..config import NodeConfig
 from ..errors import AddressError, ConfigError, NodeClosedError
-from ..events import Event, EventsLost
+from ..events import Event
 from ..identity import Identity, PeerId
 from ..routing.circuits import RelayLimits, RelayTable
 from ..routing.store import AnnouncementStore
@@ -106,6 +106,8 @@ class Node:
         await trio.lowlevel.checkpoint()
         if self._bootstrap:
             await self._dialer.bootstrap_connected.wait()
+        if self._engine.closing:
+            raise NodeClosedError("the node was closed")
 
     async def connect(self, target: PeerId | MeshUri | str) -> Peer:
         """Have a session with a peer, over whatever way answers first: direct, or a node that relays.
@@ -139,19 +141,12 @@ class Node:
 
     # watching
 
-    async def events(self) -> AsyncIterator[Event]:
-        """What happens from now on.  A reader that is too slow loses the oldest and gets :class:`EventsLost`."""
-        reader = self._engine.events.open()
-        try:
-            while await reader.wait():
-                entry = reader.take()
-                if entry is not None:
-                    lost, event = entry
-                    if lost:
-                        yield EventsLost(count=lost)
-                    yield cast("Event", event)
-        finally:
-            reader.close()
+    def events(self) -> AsyncIterator[Event]:
+        """What happens from this call on, until the node is closed.
+
+        A reader that is too slow loses the oldest and gets :class:`EventsLost` in their place.
+        """
+        return self._engine.events.open()
 
     def statistics(self) -> NodeStats:
         """A frozen snapshot of the counters."""
@@ -239,34 +234,41 @@ async def open_node(
     try:
         for host, port in binds:
             engine.sockets.append(await engine.network.bind(host, port))
+        of_block: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 node = _start(engine, uris, nursery)
                 try:
                     yield node
-                except BaseException:
-                    _leave(engine)
-                    raise
-                else:
-                    with trio.CancelScope(deadline=trio.current_time() + config.close_timeout):
+                    with trio.move_on_after(config.close_timeout):
                         await _flush(engine)
-                    _leave(engine)
+                except BaseException as error:
+                    # past the nursery, which would wrap it in a group; what it cancelled is its own
+                    if _has_cancelled(error):
+                        raise
+                    of_block = error
                 finally:
+                    _leave(engine)
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise _lone(group) from None
+            if of_block is None and len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
+        if of_block is not None:
+            try:
+                raise of_block
+            finally:
+                del of_block
     finally:
         engine.closing = True
         for socket in engine.sockets:
             socket.close()
 
 
-def _lone(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The one exception in nested groups of one, else the group."""
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup) and len(found.exceptions) == 1:
-        found = found.exceptions[0]
-    return found
+def _has_cancelled(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(trio.Cancelled) is not None
+    return isinstance(error, trio.Cancelled)
 
 
 def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery) -> Node:
@@ -319,6 +321,6 @@ def _leave(engine: Engine) -> None:
         live.why_closed = "left"
         live.session.close(0, "", engine.now())
         live.drive()
-    for peer in list(engine.peers.values()):
-        peer.wake()
+    engine.end_dials()
+    engine.wake_peers()
     engine.events.close()

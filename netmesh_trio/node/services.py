@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakSet
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from ..errors import AddressError, NodeClosedError, ServiceInUseError
+from ..events import Event, EventsLost
 from ..identity import PeerId
 from ..wire.hello import service_tag
 
@@ -25,7 +26,10 @@ _DATAGRAM_BUFFER = 1024
 
 def encode_service(service: str) -> bytes:
     """The bytes of a service name.  Raises AddressError unless it has 1 to 64 bytes of UTF-8."""
-    name = service.encode(errors="replace")
+    try:
+        name = service.encode()
+    except UnicodeEncodeError:
+        raise AddressError(f"service name {service!r} is not text that UTF-8 can carry") from None
     if not 1 <= len(name) <= MAX_SERVICE_NAME:
         raise AddressError(f"service name {service!r} has {len(name)} bytes; use 1 to {MAX_SERVICE_NAME}")
     return name
@@ -158,21 +162,26 @@ class Broadcast:
     """Events to any number of readers, each with a bounded buffer of its own that loses its oldest."""
 
     def __init__(self) -> None:
-        self._readers: set[EventReader] = set()
+        # weak, so that a reader that somebody dropped costs nothing
+        self._readers: WeakSet[EventReader] = WeakSet()
+        self._ended = False
 
-    def emit(self, event: object) -> None:
+    def emit(self, event: Event) -> None:
         """Give an event to every reader."""
         for reader in self._readers:
             reader.put(event)
 
     def open(self, capacity: int = 256) -> EventReader:
         """A reader of the events from now on."""
-        reader = EventReader(capacity, self._readers.discard)
+        reader = EventReader(capacity)
+        if self._ended:
+            reader.end()
         self._readers.add(reader)
         return reader
 
     def close(self) -> None:
         """No more events."""
+        self._ended = True
         for reader in list(self._readers):
             reader.end()
 
@@ -180,15 +189,14 @@ class Broadcast:
 class EventReader:
     """An async iterator of events.  A reader that is too slow loses the oldest and is told how many."""
 
-    def __init__(self, capacity: int, discard: Callable[[EventReader], None]) -> None:
-        self._buffer: deque[object] = deque()
-        self._capacity = capacity if capacity > 0 else math.inf
-        self._discard = discard
+    def __init__(self, capacity: int) -> None:
+        self._buffer: deque[Event] = deque()
+        self._capacity = capacity
         self._lost = 0
         self._ended = False
         self._wake = trio.Event()
 
-    def put(self, event: object) -> None:
+    def put(self, event: Event) -> None:
         """Add an event."""
         if len(self._buffer) >= self._capacity:
             self._buffer.popleft()
@@ -201,20 +209,17 @@ class EventReader:
         self._ended = True
         self._wake.set()
 
-    def take(self) -> tuple[int, object] | None:
-        """How many events were lost, and the next one."""
-        if not self._buffer:
-            return None
-        lost, self._lost = self._lost, 0
-        return lost, self._buffer.popleft()
+    def __aiter__(self) -> EventReader:
+        return self
 
-    async def wait(self) -> bool:
-        """Wait for an event; False when no more come."""
+    async def __anext__(self) -> Event:
+        await trio.lowlevel.checkpoint()
         while not self._buffer and not self._ended:
             self._wake = trio.Event()
             await self._wake.wait()
-        return bool(self._buffer)
-
-    def close(self) -> None:
-        """Stop reading."""
-        self._discard(self)
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            return EventsLost(count=lost)
+        if not self._buffer:
+            raise StopAsyncIteration
+        return self._buffer.popleft()

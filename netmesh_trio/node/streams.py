@@ -40,13 +40,15 @@ class Stream(trio.abc.HalfCloseableStream):
         self._live = live
         self._session = live.session
         self._id = stream_id
+        # the session forgets a stream that is over; what is left to tell the program is in its halves
+        self._send_half = live.session.streams.sending[stream_id]
+        self._receive_half = live.session.streams.receiving[stream_id]
         #: The name that the stream was opened for.
         self.service = service
         self._sending = False
         self._receiving = False
         self._closed = False
         self._eof_sent = False
-        self._at_end = False
         self._refused: int | None = None
         self._readable = trio.lowlevel.ParkingLot()
         self._writable = trio.lowlevel.ParkingLot()
@@ -88,10 +90,7 @@ class Stream(trio.abc.HalfCloseableStream):
         closed = self._session.closed
         if closed is not None:
             return self._live.closed_error()
-        code = self._refused
-        if code is None:
-            receive = self._session.streams.receiving.get(self._id)
-            code = receive.reset_code if receive is not None else None
+        code = self._receive_half.reset_code if self._refused is None else self._refused
         return self._coded(CODE_CLOSED if code is None else code)
 
     def _coded(self, code: int) -> Exception:
@@ -117,12 +116,10 @@ class Stream(trio.abc.HalfCloseableStream):
 
     async def _wait_writable(self) -> None:
         while True:
-            send = self._session.streams.sending.get(self._id)
-            if send is not None and send.reset_code is None and send.unsent < _HIGH_WATER:
-                return
-            if send is None or send.reset_code is not None:
-                self._check_send()
+            if self._send_half.reset_code is not None:
                 raise self.broken()
+            if self._send_half.unsent < _HIGH_WATER:
+                return
             await self._writable.park()
             self._check_send()
 
@@ -162,8 +159,7 @@ class Stream(trio.abc.HalfCloseableStream):
             if self._closed or self._eof_sent:
                 raise trio.ClosedResourceError("this stream was closed for sending")
             while not (self._refused is not None or self._session.closed is not None):
-                send = self._session.streams.sending.get(self._id)
-                if send is None or send.reset_code is not None or send.unsent < _HIGH_WATER:
+                if self._send_half.reset_code is not None or self._send_half.unsent < _HIGH_WATER:
                     return
                 await self._writable.park()
                 if self._closed:
@@ -213,20 +209,14 @@ class Stream(trio.abc.HalfCloseableStream):
 
     def _receive_nowait(self, max_bytes: int) -> bytes | None:
         """What a read returns now; None when it has to wait."""
-        if self._at_end:
-            return b""
+        receive = self._receive_half
         session = self._session
-        receive = session.streams.receiving.get(self._id)
-        if receive is None:
-            raise self.broken()
-        data = session.read(self._id, max_bytes)
-        if receive.at_end:
-            self._at_end = True
-        if data:
+        if receive.next > receive.consumed and receive.reset_code is None:
+            data = session.read(self._id, max_bytes)
             if session.streams.window_dirty:
                 self._live.drive()
             return data
-        if self._at_end:
+        if receive.at_end:
             return b""
         if receive.reset_code is not None:
             raise self._coded(receive.reset_code)
@@ -265,8 +255,5 @@ class Stream(trio.abc.HalfCloseableStream):
     def _stop_reading(self, code: int) -> None:
         session = self._session
         session.stop_stream(self._id, code)
-        receive = session.streams.receiving.get(self._id)
-        if receive is not None and receive.reset_code is not None:
-            session.read(self._id, 1)
 
 

@@ -277,7 +277,8 @@ class Session:
                         break
                     stats.dropped_invalid += 1
                     continue
-                if number != run_stop:
+                if number != run_stop or number < acks.expected:
+                    # not simply the next one: a late packet's successor may have come before it
                     if run_stop > run_first:
                         acks.add(run_first, run_stop, eliciting, now)
                         eliciting = 0
@@ -382,7 +383,12 @@ class Session:
         if not path.validated:
             self._moved_to = path
         elif self.path is None or not self.initiator or self.path.suspect:
-            path.suspect = False
+            if path.suspect and self.path is not None:
+                # it carries the peer's packets to us, but not ours to the peer, as far as we know: ask first
+                self._moved_to = path
+                if not path.tokens:
+                    self.queue_challenge(path, now)
+                return
             self._switch(path, now)
 
     def _arrived(self, stream_id: int) -> bool:
@@ -395,7 +401,7 @@ class Session:
         """Handle a packet's frames: ``(1 if it asks for an acknowledgement, whether it is more than a probe)``."""
         end = len(plain)
         asks = 0
-        non_probing = False
+        challenged = non_probing = False
         while at < end:
             kind = plain[at]
             at += 1
@@ -413,7 +419,10 @@ class Session:
                 if len(token) != 8:
                     raise DecodeError("path frame is cut short")
                 if kind == frames.PATH_CHALLENGE:
-                    self.out.queue_probe(path, bytes((frames.PATH_RESPONSE,)) + token)
+                    # one answer a packet: the address may be somebody else's, who must not get more than was sent
+                    if not challenged:
+                        challenged = True
+                        self.out.queue_probe(path, bytes((frames.PATH_RESPONSE,)) + token)
                 else:
                     self._on_path_response(token, path, now)
                 continue
@@ -801,6 +810,7 @@ class Session:
                         self.remove_path(path, now)
         if now >= self.last_sent + self.times.keep_alive:
             self.out.ping = True
+            self.last_sent = now  # a full window may hold the ping back: do not ask again at once
         self._rekey_if_due(now)
 
     def _on_pto(self, path: Path, now: float) -> None:

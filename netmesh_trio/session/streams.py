@@ -53,7 +53,7 @@ class StreamTable:
         self.open_limit = peer_max_streams
         self.opened = 0
         self._max_streams = max_streams
-        self._accept_limit = max_streams
+        self._accept_limit = self._told_limit = max_streams
         self._accepted = RangeSet()  # by number, not id; closed ones stay in it
         self.peer_open = 0
         # flow control of the session: total bytes of new stream data
@@ -119,7 +119,9 @@ class StreamTable:
         if stream_id & 1 != self._parity:
             self.peer_open -= 1
             self._accept_limit += 1
-            if self._accept_limit % max(1, self._max_streams // 4) == 0:
+            # in quarters; one by one when the peer is about to run out
+            left = self._told_limit - self._accepted.stops[-1]
+            if min(self._told_limit + self._max_streams // 4 - self._accept_limit, left - self._max_streams // 4) <= 0:
                 self.window_dirty.add(SESSION)
         return True
 
@@ -148,6 +150,7 @@ class StreamTable:
             if stream is not None:
                 stream.limit = max(stream.limit, stream.consumed + stream.window)
                 limits.append([stream_id, stream.limit])
+        self._told_limit = self._accept_limit
         return encode_cbor([self.receive_limit, self._accept_limit, limits])
 
     def receive_windows(self, payload: bytes) -> tuple[list[int], bool]:
