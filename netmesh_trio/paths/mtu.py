@@ -10,13 +10,15 @@ __all__ = ["MtuSearch"]
 # loopback.  A table converges in fewer round trips than a binary search, and its steps are what networks are made of.
 _STEPS = (1232, 1350, 1400, 1452, 1472, 4000, 8952, 16336)
 _MAX_PROBES = 3
+# Losses of large packets, none of them acknowledged in between, that make a black hole while small ones get through.
+_MAX_LARGE_LOST = 6
 _RAISE_INTERVAL = 600.0
 
 
 class MtuSearch:
     """Finds the largest datagram (UDP payload, bytes) that a path carries, from :data:`BASE_DATAGRAM_SIZE` up."""
 
-    __slots__ = ("_ceiling", "_failures", "_retry_at", "current", "limit", "outstanding", "quiet_until")
+    __slots__ = ("_ceiling", "_failures", "_retry_at", "current", "large_lost", "limit", "outstanding", "quiet_until")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -28,6 +30,8 @@ class MtuSearch:
         self._retry_at = float("inf")
         #: Before this time there is nothing to probe.
         self.quiet_until = float("-inf")
+        #: Times that packets above the base size were lost since one of them was last acknowledged.
+        self.large_lost = 0
 
     def next_probe(self, now: float) -> int:
         """The size to probe now, or 0.  Sizes go up; a step that fails three times is the ceiling for ten minutes."""
@@ -73,11 +77,16 @@ class MtuSearch:
         """The path does not carry ``size`` (the kernel said so, or probes were lost)."""
         self.outstanding = 0
         self.quiet_until = float("-inf")
-        self._failures = 0
+        self._failures = self.large_lost = 0
         self._ceiling = min(self._ceiling, size)
         self._retry_at = now + _RAISE_INTERVAL
         if self.current >= size:
             self.current = min(BASE_DATAGRAM_SIZE, self.limit)
+
+    def on_large_lost(self, now: float) -> bool:
+        """Packets above the base size were lost, though others came through.  True when the size was reduced."""
+        self.large_lost += 1
+        return self.large_lost >= _MAX_LARGE_LOST and self.on_black_hole(now)
 
     def on_black_hole(self, now: float) -> bool:
         """Nothing comes through any more: maybe because of the size.  True when the size was reduced."""

@@ -33,6 +33,8 @@ class Pacer:
         self._tokens -= size
 
     def next_time(self, segment: int) -> float:
-        """When a burst worth waking up for (half of one) is allowed, in the time of the last allowance."""
-        wanted = max(segment, self._capacity / 2) - self._tokens
+        """When a burst worth waking up for is allowed: one packet on a slow path, else what 2 ms bring, or half a burst."""
+        worth = max(segment, min(self._capacity / 2, self._rate * _BURST_TIME))
+        # one byte more, so that rounding does not leave the allowance just below a packet
+        wanted = worth + 1.0 - self._tokens
         return self._updated + max(wanted, 0.0) / self._rate if self._rate else self._updated

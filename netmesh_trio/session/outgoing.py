@@ -241,14 +241,14 @@ class Outgoing:
         eliciting = False
         if room:
             left = self._pack_controls(parts, records, left)
-            while self.datagrams and len(self.datagrams[0]) <= left:
+            while self.datagrams and (len(self.datagrams[0]) <= left or len(self.datagrams[0]) > path.chunk):
                 datagram = self.datagrams.popleft()
+                if len(datagram) > path.chunk:
+                    session.stats.datagrams_dropped += 1  # the path shrank since it was queued
+                    continue
                 parts.append(datagram)
                 left -= len(datagram)
                 eliciting = True
-            if self.datagrams and len(self.datagrams[0]) > path.chunk:
-                self.datagrams.popleft()  # the path shrank since it was queued
-                session.stats.datagrams_dropped += 1
             self._pack_streams(parts, records, left)
             if self.ping or (not records and not eliciting and self.probes):
                 if not records and not eliciting:

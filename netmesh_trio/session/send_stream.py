@@ -75,6 +75,8 @@ class SendStream:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append ``data``.  Large ``bytes`` are referred to, everything else is copied."""
         size = len(data)
+        if self.reset_code is not None:
+            return
         if size >= _KEEP:
             self._starts.append(self.end)
             self._blobs.append(data if type(data) is bytes else bytes(data))
@@ -194,10 +196,6 @@ class SendStream:
             self._acked.add(max(offset, self.base), offset + length)
             if self._acked.starts[0] <= self.base:
                 self.base = self._acked.forget_lowest(1)
-            elif offset <= self.base:
-                self.base = offset + length
-                while self._acked and self._acked.starts[0] <= self.base:
-                    self.base = max(self.base, self._acked.forget_lowest(1))
         starts = self._starts
         drop = 0
         while drop < len(starts) and starts[drop] + len(self._blobs[drop]) <= self.base:

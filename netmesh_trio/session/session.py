@@ -386,7 +386,7 @@ class Session:
             if path.suspect and self.path is not None:
                 # it carries the peer's packets to us, but not ours to the peer, as far as we know: ask first
                 self._moved_to = path
-                if not path.tokens:
+                if not path.tokens or now >= self._challenge_time(path):
                     self.queue_challenge(path, now)
                 return
             self._switch(path, now)
@@ -582,6 +582,8 @@ class Session:
         path.eliciting_in_flight -= count
         path.pto_count = 0
         path.suspect = False
+        if newest.size > BASE_DATAGRAM_SIZE:
+            path.mtu.large_lost = 0
         path.congestion.on_acked(size, newest.time, path.rtt.latest, newest.last, self.out.next_number, now)
 
     def _detect_lost(self, now: float) -> None:
@@ -632,6 +634,8 @@ class Session:
                 continue
             newest = max(r.time for r in records)
             path.congestion.on_lost(size, newest, now)
+            if any(r.size > BASE_DATAGRAM_SIZE for r in records) and path.mtu.on_large_lost(now):
+                path.size_changed()
             if newest - min(r.time for r in records) > 3 * path.rtt.pto() and path.rtt.samples:
                 path.congestion.on_persistent_congestion()
 
