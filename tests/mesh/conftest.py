@@ -25,7 +25,7 @@ async def world(
 ) -> AsyncGenerator[World, None]:
     chance = Chance(seed)
     monkeypatch.setattr(engine, "os", types.SimpleNamespace(urandom=chance.randbytes))
-    async with VirtualInternet(seed=seed, segments=44, delay=0.01) as net:
+    async with VirtualInternet(seed=seed, segments=44, delay=0.01, resolution=0.001) as net:
         async with trio.open_nursery() as nursery:
             yield World(net, nursery, chance)
             nursery.cancel_scope.cancel()

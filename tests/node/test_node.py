@@ -16,7 +16,6 @@ async def echo(stream: netmesh_trio.Stream) -> None:
     async with stream:
         while data := await stream.receive_some():
             await stream.send_all(data)
-        await stream.send_eof()
 
 
 async def test_two_nodes_behind_symmetric_nats_talk_over_a_relay(autojump_clock: trio.testing.MockClock) -> None:
