@@ -7,10 +7,24 @@ from collections import deque
 from ..wire.errors import DecodeError
 from .ranges import RangeSet
 
-__all__ = ["ReceiveStream"]
+__all__ = ["PieceBudget", "ReceiveStream"]
 
-# Pieces held out of order.  A full window of ordinary packets stays far below it.
-_MAX_PIECES = 32768
+# Runs that one stopped stream may have: nobody reads them, so there is nothing but the runs.
+_MAX_RUNS = 4096
+# In-order pieces below this size are gathered: objects would cost more than the bytes in them.
+_SMALL = 256
+_GATHER = 4096
+
+
+class PieceBudget:
+    """Pieces that all streams of a session together hold out of order.  A full window of ordinary packets stays far
+    below the limit; tiny pieces, of which each costs more than its bytes, do not."""
+
+    __slots__ = ("limit", "used")
+
+    def __init__(self, limit: int = 65536) -> None:
+        self.limit = limit
+        self.used = 0
 
 
 class ReceiveStream:
@@ -18,6 +32,7 @@ class ReceiveStream:
     not yet read by the program, ``limit`` the first that the peer may not send (flow control)."""
 
     __slots__ = (
+        "_budget",
         "_chunks",
         "_held",
         "_pieces",
@@ -32,7 +47,7 @@ class ReceiveStream:
         "window",
     )
 
-    def __init__(self, stream_id: int, window: int) -> None:
+    def __init__(self, stream_id: int, window: int, budget: PieceBudget | None = None) -> None:
         self.id = stream_id
         self.window = window
         self.limit = window
@@ -43,7 +58,8 @@ class ReceiveStream:
         self.reset_code: int | None = None
         #: We asked the peer to stop; what still comes is acknowledged and thrown away.
         self.stop_code: int | None = None
-        self._chunks: deque[bytes] = deque()
+        self._budget = budget or PieceBudget()
+        self._chunks: deque[bytes | bytearray] = deque()
         self._pieces: dict[int, bytes] = {}
         self._held = RangeSet()
 
@@ -86,25 +102,45 @@ class ReceiveStream:
             self._held.add(max(offset, self.next), end)
             if self._held.starts[0] == self.next:
                 self.next = self._held.forget_lowest(1)
+            if len(self._held) > _MAX_RUNS:
+                raise DecodeError("stream in too many pieces")
             return grown
         if offset == self.next and not self._pieces:
-            self._chunks.append(plain[start:stop])
+            if stop - start < _SMALL and self._chunks:
+                self._append_small(plain[start:stop])
+            else:
+                self._chunks.append(plain[start:stop])
             self.next = end
             return grown
+        budget = self._budget
         for low, high in self._held.missing(max(offset, self.next), end):
             self._held.add(low, high)
             self._pieces[low] = plain[start + low - offset : start + high - offset]
-        if len(self._pieces) > _MAX_PIECES:
-            raise DecodeError("stream in too many pieces")
+            budget.used += 1
         while (piece := self._pieces.pop(self.next, None)) is not None:
-            self._chunks.append(piece)
+            budget.used -= 1
+            if len(piece) < _SMALL and self._chunks:
+                self._append_small(piece)
+            else:
+                self._chunks.append(piece)
             self.next += len(piece)
+        if budget.used > budget.limit:
+            raise DecodeError("streams in too many pieces")
         if self._held and self._held.starts[0] < self.next:
             if self._held.stops[0] <= self.next:
                 self._held.forget_lowest(1)
             else:
                 self._held.starts[0] = self.next
         return grown
+
+    def _append_small(self, piece: bytes) -> None:
+        last = self._chunks[-1]
+        if type(last) is bytearray and len(last) < _GATHER:
+            last += piece
+        elif len(last) < _SMALL:
+            self._chunks[-1] = bytearray(last) + piece
+        else:
+            self._chunks.append(piece)
 
     def reset(self, code: int, final_size: int) -> int:
         """The peer gave up the stream after ``final_size`` bytes; return by how much the highest offset grew."""
@@ -123,6 +159,7 @@ class ReceiveStream:
     def discard(self) -> int:
         """Forget what was not read; return how many bytes the session's window gets back for it."""
         self._chunks.clear()
+        self._budget.used -= len(self._pieces)
         self._pieces.clear()
         if self.reset_code is not None and self.final_size is not None:
             self.next = self.final_size
@@ -136,7 +173,8 @@ class ReceiveStream:
         if not chunks:
             return b""
         if len(chunks) == 1 and len(chunks[0]) <= max_bytes:
-            data = chunks.popleft()
+            chunk = chunks.popleft()
+            data = chunk if type(chunk) is bytes else bytes(chunk)
         elif self.next - self.consumed <= max_bytes:
             data = b"".join(chunks)
             chunks.clear()

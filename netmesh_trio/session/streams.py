@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from ..wire.control import decode_cbor_untrusted, encode_cbor, expect_int, expect_list
 from ..wire.errors import DecodeError
 from .ranges import RangeSet
-from .receive_stream import ReceiveStream
+from .receive_stream import PieceBudget, ReceiveStream
 from .send_stream import SendStream
 
 __all__ = ["StreamTable"]
@@ -70,6 +70,7 @@ class StreamTable:
         #: Streams of ours whose window the peer told: they found a taker.
         self.accepted: set[int] = set()
         self._line: deque[SendStream] = deque()
+        self._budget = PieceBudget()
 
     # opening
 
@@ -87,7 +88,7 @@ class StreamTable:
 
     def _add(self, stream_id: int, priority: int = DEFAULT_PRIORITY) -> None:
         self.sending[stream_id] = SendStream(stream_id, self._peer_stream_limit, priority)
-        self.receiving[stream_id] = ReceiveStream(stream_id, self._stream_window)
+        self.receiving[stream_id] = ReceiveStream(stream_id, self._stream_window, self._budget)
 
     def arrived(self, stream_id: int) -> bool:
         """The peer mentions a stream that we do not have: True when it is a new one of the peer's."""
