@@ -287,8 +287,7 @@ class _Secret:
 class Identity(_Secret):
     """The secret of a node: an Ed25519 key, of which the public half is the peer id.
 
-    :param seed: the 32 secret bytes of RFC 8032.  Mostly one calls :meth:`generate`, :meth:`load`
-    or
+    :param seed: the 32 secret bytes of RFC 8032.  Mostly one calls :meth:`generate`, :meth:`load` or
         :meth:`load_or_create` instead.
     """
 
