@@ -16,18 +16,20 @@ _INFINITY = float("inf")
 class Scheduled:
     """Something that has a deadline."""
 
-    __slots__ = ("_at",)
+    __slots__ = ("_at", "_entries")
 
     def __init__(self) -> None:
         self._at = _INFINITY
+        #: The times of its entries in the heap, the earliest last.
+        self._entries: list[float] = []
 
 
 T = TypeVar("T", bound=Scheduled)
 
 
 class Timers(Generic[T]):
-    """Calls ``fire(item, now)`` when an item's deadline passes.  Setting a deadline is O(log n); moving one to a
-    later time costs nothing until the earlier one passes."""
+    """Calls ``fire(item, now)`` when an item's deadline passes.  Setting a deadline is O(log n); one that is not
+    earlier than what an item has in the heap anyway, costs nothing until that passes."""
 
     def __init__(self, fire: Callable[[T, float], None]) -> None:
         self._fire = fire
@@ -39,10 +41,16 @@ class Timers(Generic[T]):
         """``item`` wants to be called at ``deadline``, or a little before; it then says again when."""
         if deadline < item._at:
             item._at = deadline
+            self._push(item)
+
+    def _push(self, item: T) -> None:
+        at = item._at
+        if not item._entries or at < item._entries[-1]:
+            item._entries.append(at)
             self._count += 1
-            heapq.heappush(self._heap, (deadline, self._count, item))
-            if deadline < self._scope.deadline:
-                self._scope.deadline = deadline
+            heapq.heappush(self._heap, (at, self._count, item))
+            if at < self._scope.deadline:
+                self._scope.deadline = at
 
     def forget(self, item: T) -> None:
         """``item`` is not to be called any more; its entries fall out when their time comes."""
@@ -59,9 +67,12 @@ class Timers(Generic[T]):
             # only what is due now: what this sets for now again waits until others have had their turn
             due = []
             while heap and heap[0][0] <= now:
-                at, _, item = heapq.heappop(heap)
-                if at == item._at:
+                _, _, item = heapq.heappop(heap)
+                item._entries.pop()
+                if item._at <= now:
                     item._at = _INFINITY
                     due.append(item)
+                elif item._at < _INFINITY:
+                    self._push(item)
             for item in due:
                 self._fire(item, now)

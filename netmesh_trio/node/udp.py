@@ -97,13 +97,14 @@ class KernelUdpSocket:
     def _on_error(self, error: OSError, data: bytes, size: int, destination: Address) -> None:
         if error.errno in (errno.EIO, errno.EINVAL) and len(data) > size and destination not in self._single:
             # this device, or this size, does not go in batches: the same datagrams one by one
-            if len(self._single) >= _MAX_KNOWN:
-                self._single.clear()
-            self._single.add(destination)
             try:
                 self._one_by_one(data, size, destination)
             except OSError:
-                self.send_errors += 1
+                self.send_errors += 1  # it was not the batch
+                return
+            if len(self._single) >= _MAX_KNOWN:
+                self._single.clear()
+            self._single.add(destination)
             return
         # EMSGSIZE: larger than the link; path MTU discovery sees the loss.  ENETUNREACH, EHOSTUNREACH, EPERM,
         # ECONNREFUSED (somebody's earlier ICMP): lost like on any network, and other paths may work

@@ -29,11 +29,13 @@ class Cubic:
         "_in_css",
         "_k",
         "_last_round_min",
+        "_prior",
         "_reno_window",
         "_round_end",
         "_round_min",
         "_round_samples",
         "_segment",
+        "_touched",
         "_window_max",
         "in_flight",
         "limited",
@@ -51,7 +53,9 @@ class Cubic:
         self.limited = False
         self.recovery_start = -1.0
         self._window_max = 0.0
+        self._prior = 0.0
         self._epoch = -1.0
+        self._touched = 0.0
         self._k = 0.0
         self._reno_window = 0.0
         self._round_end = 0
@@ -91,8 +95,17 @@ class Cubic:
         if self.window < self.ssthresh:
             self._slow_start(size, rtt, largest, next_number)
         elif self.limited or self.in_flight + size > self.window / 2:
+            if sent_at > self._touched:
+                self._epoch = self._shifted(sent_at)  # a pause: nothing was under way until then
             self._avoid(size, rtt, now)
+        else:
+            self._epoch = self._shifted(now)
+        self._touched = now
         self.limited = False
+
+    def _shifted(self, now: float) -> float:
+        # time in which the program, not the window, was the limit does not count (RFC 9438, section 5.8)
+        return self._epoch + now - self._touched if self._epoch >= 0 else self._epoch
 
     def _slow_start(self, size: int, rtt: float, largest: int, next_number: int) -> None:
         if not self.limited and self.in_flight + size < self.window / 2:
@@ -129,7 +142,7 @@ class Cubic:
         target = _C * (t + rtt - self._k) ** 3 * segment + self._window_max
         target = min(max(target, self.window), 1.5 * self.window)
         # RFC 9438, section 4.3: never slower than Reno would be
-        alpha = 1.0 if self._reno_window >= self._window_max else 3 * (1 - _BETA) / (1 + _BETA)
+        alpha = 1.0 if self._reno_window >= self._prior else 3 * (1 - _BETA) / (1 + _BETA)
         self._reno_window += alpha * segment * size / self.window
         if self._reno_window > target:
             self.window = max(self.window, self._reno_window)
@@ -142,6 +155,7 @@ class Cubic:
         if sent_at <= self.recovery_start:
             return
         self.recovery_start = now
+        self._prior = self.window
         # fast convergence (RFC 9438, section 4.7)
         self._window_max = (
             self.window * (1 + _BETA) / 2 if self.window < self._window_max else self.window

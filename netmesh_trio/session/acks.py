@@ -12,12 +12,26 @@ __all__ = ["AckTracker"]
 _MAX_RUNS = 256
 # Acknowledge at once from this many packets on (RFC 9000, section 13.2.2).
 _EVERY = 2
+# An acknowledgement repeats what is this old at least, seconds, and at most twice this old: it may have been lost.
+# Without a limit every packet ever lost would lengthen all acknowledgements to come (RFC 9000, section 13.2.3).
+_REPEATED_FOR = 3.0
 
 
 class AckTracker:
     """Received packet numbers of a session, across all its paths and keys."""
 
-    __slots__ = ("_received", "deadline", "eliciting", "expected", "floor", "immediate", "largest_at")
+    __slots__ = (
+        "_mark",
+        "_marked_at",
+        "_oldest",
+        "_received",
+        "deadline",
+        "eliciting",
+        "expected",
+        "floor",
+        "immediate",
+        "largest_at",
+    )
 
     def __init__(self) -> None:
         self._received = RangeSet()
@@ -30,6 +44,9 @@ class AckTracker:
         self.eliciting = 0
         self.immediate = False
         self.deadline = float("inf")
+        # no run that ends before is told any more; what takes its place when the time comes
+        self._oldest = self._mark = 0
+        self._marked_at = 0.0
 
     def is_new(self, number: int) -> bool:
         """Whether a packet of this number may still be taken in (it has to pass the AEAD too)."""
@@ -62,8 +79,14 @@ class AckTracker:
         if len(starts) == 1:
             runs = [(starts[0], stops[0] - 1)]
         else:
+            if now - self._marked_at > _REPEATED_FOR:
+                self._oldest, self._mark, self._marked_at = self._mark, self.expected, now
             count = min(len(starts), frames.ACK_MAX_RANGES)
-            runs = [(starts[-i], stops[-i] - 1) for i in range(1, count + 1)]
+            runs = [(starts[-1], stops[-1] - 1)]
+            for i in range(2, count + 1):
+                if stops[-i] <= self._oldest:
+                    break
+                runs.append((starts[-i], stops[-i] - 1))
         self.eliciting = 0
         self.immediate = False
         self.deadline = float("inf")
