@@ -8,9 +8,11 @@ import trio
 from ..addresses import Address, HostPort, MeshUri
 from ..errors import AddressError, NodeClosedError, PeerUnreachableError
 from ..identity import PeerId
+from ..paths.path import Path, PathKind
 from ..routing.circuits import MAX_HOPS, CloseCircuit, OpenCircuit
 from ..routing.routes import find_next_hops
 from ..routing.store import AnnouncementStore
+from ..session.session import Session
 from ..wire import frames
 from .engine import Dial, Engine
 from .live import LiveSession
@@ -22,7 +24,10 @@ _RETRY = (0.25, 0.5, 1.0, 2.0)
 _MAX_RELAYS = 3
 _BOOTSTRAP_DELAY = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _FAILOVER_RETRY = (0.3, 0.5, 1.0, 2.0)
+# After so many rounds without an answer on any way, the peer may have restarted.
+_PATIENCE = 3
 _REDIAL_INTERVAL = 1.0
+_REGAIN = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, *(30.0,) * 60)
 
 
 @attrs.frozen
@@ -46,6 +51,7 @@ class Dialer:
         self.bootstrap_connected = trio.Event()
         engine.connect = self.connect
         engine.on_path_needed = self._need_path
+        engine.on_lost_direct = self._lost_direct
         engine.on_stranger = self._on_stranger
 
     # connecting
@@ -225,24 +231,65 @@ class Dialer:
         circuits: dict[PeerId, bytes] = {}
         try:
             attempt = 0
+            asked = self._challenge_others(live)
+            due = self._retry_at(session, attempt)
             while session.closed is None:
                 path = session.path
-                if path is not None and path.usable and not path.suspect:
+                if path is not None and path.usable and not path.suspect and not path.pto_count:
                     return
-                suspects = {p.via for p in session.paths.values() if p.suspect and p.via is not None}
+                silent = {p.via for p in session.paths.values() if p.via is not None and (p.suspect or p.pto_count)}
                 refused = {relay for relay, circuit in circuits.items() if circuit not in engine.endpoints}
-                relays = self._relays(target, suspects | (refused if attempt < 2 else set()))
+                relays = self._relays(target, silent | (refused if attempt < 2 else set()))
                 if not relays or attempt >= 2:
                     relays += [r for r in self._relays(target, set()) if r not in relays]
                 for relay in relays[:_MAX_RELAYS]:
-                    self._try_circuit(live, relay, circuits)
-                if attempt >= 1 or (circuits and not set(circuits) - refused):
+                    if relay not in asked:
+                        asked.add(relay)
+                        self._try_circuit(live, relay, circuits)
+                if attempt >= _PATIENCE or (circuits and refused.issuperset(circuits)):
                     self._redial(target)
-                with trio.move_on_after(_FAILOVER_RETRY[min(attempt, len(_FAILOVER_RETRY) - 1)]):
+                with trio.move_on_after(due - engine.now()) as waited:
                     await live.peer.wait_change()
-                attempt += 1
+                if waited.cancelled_caught:
+                    attempt += 1
+                    asked.clear()
+                    due = self._retry_at(session, attempt)
         finally:
             self._searching.discard(live)
+
+    def _retry_at(self, session: Session, attempt: int) -> float:
+        delay = _FAILOVER_RETRY[min(attempt, len(_FAILOVER_RETRY) - 1)]
+        if session.path is not None:
+            delay = max(delay, 1.5 * session.path.rtt.smoothed)
+        return self._engine.now() + delay
+
+    def _challenge_others(self, live: LiveSession) -> set[PeerId]:
+        """Ask on the paths that the session already has beside the present one; return the relays on them."""
+        session = live.session
+        asked: set[PeerId] = set()
+        for path in session.paths.values():
+            if path is not session.path and path.usable:
+                session.queue_challenge(path, self._engine.now())
+                if path.via is not None:
+                    asked.add(path.via)
+        live.drive()
+        return asked
+
+    def _lost_direct(self, live: LiveSession, path: Path) -> None:
+        self._nursery.start_soon(self._regain, live, path)
+
+    async def _regain(self, live: LiveSession, path: Path) -> None:
+        """Ask on a direct path that fell silent, now and then: what was in its way may pass."""
+        session = live.session
+        for delay in _REGAIN:
+            await trio.sleep(delay)
+            present = session.path
+            if session.closed is not None or session.paths.get(path.key) is not path or not path.suspect:
+                return
+            if present is not None and present.kind is PathKind.DIRECT and not present.suspect:
+                return
+            session.queue_challenge(path, self._engine.now())
+            live.drive()
 
     def _try_circuit(self, live: LiveSession, relay: PeerId, circuits: dict[PeerId, bytes]) -> None:
         engine = self._engine
@@ -262,7 +309,7 @@ class Dialer:
         """Shake hands anew beside a session that may be dead: if the peer restarted, this is how it is noticed."""
         engine = self._engine
         now = engine.now()
-        if peer_id in engine.dialing or now < self._redialed.get(peer_id, 0.0) + _REDIAL_INTERVAL:
+        if peer_id in engine.dialing or now < self._redialed.get(peer_id, -_REDIAL_INTERVAL) + _REDIAL_INTERVAL:
             return
         if len(self._redialed) > 1024:
             self._redialed.clear()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 import trio
@@ -187,7 +188,7 @@ class Stream(trio.abc.HalfCloseableStream):
         """Some bytes, at least one; ``b""`` at the end of the stream."""
         if max_bytes is None:
             max_bytes = _DEFAULT_READ
-        elif max_bytes < 1:
+        elif operator.index(max_bytes) < 1:
             raise ValueError("max_bytes must be at least 1")
         if self._receiving:
             raise trio.BusyResourceError("another task is receiving on this stream")
