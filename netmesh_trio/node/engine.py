@@ -159,6 +159,7 @@ class Engine:
         self.on_new_neighbor: Callable[[LiveSession], None] = lambda _: None
         self.on_neighbor_gone: Callable[[PeerId], None] = lambda _: None
         self.on_path_needed: Callable[[LiveSession], None] = lambda _: None
+        self.on_lost_direct: Callable[[LiveSession, Path], None] = lambda *_: None
         self.on_stranger: Callable[[PeerId], None] = lambda _: None
         self.on_leave: Callable[[], None] = lambda: None
         self.connect: Callable[[PeerId], Awaitable[object]] = _nobody
@@ -540,6 +541,8 @@ class Engine:
                 self.events.emit(
                     PathChanged(peer_id=peer.peer_id, path=peer.report(event.path), reason=reason)
                 )
+            if failed and event.old.kind is PathKind.DIRECT:
+                self.on_lost_direct(live, event.old)
         if event.path.kind is PathKind.DIRECT and (event.old is None or event.old.kind is PathKind.RELAYED):
             self.on_new_neighbor(live)
         self.on_neighbors_changed()

@@ -30,6 +30,7 @@ class Path:
         "chunk",
         "congestion",
         "created",
+        "doubted_at",
         "eliciting_in_flight",
         "failed",
         "key",
@@ -77,6 +78,8 @@ class Path:
         self.largest_acked = -1
         self.loss_time = float("inf")
         self.pto_count = 0
+        #: When the first of the :attr:`pto_count` probes went out.
+        self.doubted_at = now
         #: Challenges under way: token to the time it was sent.
         self.tokens: dict[bytes, float] = {}
 

@@ -100,9 +100,12 @@ class Outgoing:
         session = self._session
         while self._probes_queue:
             path, plain = self._probes_queue.popleft()
-            size = len(plain) + path.overhead
             if path.failed:
                 continue
+            if plain[0] == frames.PATH_RESPONSE and path.prefix:
+                # with what came in till now: if the old path died, only the rest has to be sent again
+                plain = session.acks.encode(now) + plain
+            size = len(plain) + path.overhead
             packet = path.prefix + self.seal(plain, path, now)
             session.stats.bytes_sent += size
             return Transmit(path, (packet,), size, size)

@@ -301,7 +301,7 @@ class Session:
                 front = 0
                 if plain[0] == frames.ACK:
                     runs, delay, front = frames.read_ack(plain, 1)
-                    self._on_ack(runs, delay, now)
+                    self._on_ack(runs, delay, path, now)
                     if front == len(plain):
                         continue
                 if plain[front] == frames.STREAM and len(plain) > front + 13:
@@ -382,7 +382,13 @@ class Session:
         """The peer's newest data came on another path than ours: follow it once it is validated."""
         if not path.validated:
             self._moved_to = path
-        elif self.path is None or not self.initiator or self.path.suspect:
+        elif (
+            self.path is None
+            or not self.initiator
+            or self.path.suspect
+            # whoever only receives has no timeout of its own that shows a path to be dead
+            or now - self.path.last_received > self.path.rtt.pto()
+        ):
             if path.suspect and self.path is not None:
                 # it carries the peer's packets to us, but not ours to the peer, as far as we know: ask first
                 self._moved_to = path
@@ -407,13 +413,11 @@ class Session:
             at += 1
             if kind == frames.ACK:
                 runs, delay, at = frames.read_ack(plain, at)
-                self._on_ack(runs, delay, now)
+                self._on_ack(runs, delay, path, now)
                 continue
             if kind == frames.PADDING:
                 break
-            asks = 1
             if kind in (frames.PATH_CHALLENGE, frames.PATH_RESPONSE):
-                asks = 0 if end == 9 else asks
                 token = plain[at : at + 8]
                 at += 8
                 if len(token) != 8:
@@ -426,6 +430,7 @@ class Session:
                 else:
                     self._on_path_response(token, path, now)
                 continue
+            asks = 1
             non_probing = True
             if frames.STREAM <= kind <= frames.STREAM_LEN_FIN:
                 at = self._on_stream(kind, plain, at)
@@ -529,6 +534,10 @@ class Session:
                 if not known.rtt.samples:
                     known.rtt.sample(now - sent_at, 0.0)
                 known.last_received = now
+                present = self.path
+                if present is not None and present is not known and present.pto_count:
+                    # asked at the same time, only the other answered
+                    present.suspect = present.suspect or present.last_received < sent_at
                 self.validate(known, now)
                 if self._moved_to is known:
                     self._moved_to = None
@@ -537,7 +546,7 @@ class Session:
 
     # acknowledgements and loss
 
-    def _on_ack(self, runs: list[tuple[int, int]], delay: float, now: float) -> None:
+    def _on_ack(self, runs: list[tuple[int, int]], delay: float, arrived: Path, now: float) -> None:
         largest = runs[0][1]
         if largest >= self.out.next_number:
             raise DecodeError("acknowledgement of a packet that was never sent")
@@ -549,17 +558,19 @@ class Session:
             if record.path is not path:
                 break
         else:
-            self._on_ack_path(path, acked, largest, delay, now)
+            self._on_ack_path(path, acked, largest, delay, arrived, now)
             self._detect_lost(now)
             return
         per_path: dict[Path, list[Sent]] = {}
         for record in acked:
             per_path.setdefault(record.path, []).append(record)
         for path, records in per_path.items():
-            self._on_ack_path(path, records, largest, delay, now)
+            self._on_ack_path(path, records, largest, delay, arrived, now)
         self._detect_lost(now)
 
-    def _on_ack_path(self, path: Path, records: list[Sent], largest: int, delay: float, now: float) -> None:
+    def _on_ack_path(
+        self, path: Path, records: list[Sent], largest: int, delay: float, arrived: Path, now: float
+    ) -> None:
         newest = records[0]
         size = count = 0
         for record in records:
@@ -580,8 +591,10 @@ class Session:
         if newest.last == largest:
             path.rtt.sample(now - newest.time, delay)
         path.eliciting_in_flight -= count
-        path.pto_count = 0
-        path.suspect = False
+        if arrived is path or newest.time >= path.doubted_at:
+            # else it says over another path what came before this one fell silent
+            path.pto_count = 0
+            path.suspect = False
         if newest.size > BASE_DATAGRAM_SIZE:
             path.mtu.large_lost = 0
         path.congestion.on_acked(size, newest.time, path.rtt.latest, newest.last, self.out.next_number, now)
@@ -830,7 +843,10 @@ class Session:
         if oldest is not None:
             self.out.again(oldest, only_first=True)
         self.out.probes = 2
-        if path.pto_count == 2:
+        if path.pto_count == 1:
+            path.doubted_at = now
+            self.events.append(PathSuspect(path))  # early: asking the other ways takes a round trip, too
+        elif path.pto_count == 2:
             path.suspect = True
             self.events.append(PathSuspect(path))
             self.choose(now)

@@ -1,0 +1,174 @@
+"""A relay dies under a stream: the stream goes on over another."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import attrs
+import pytest
+import trio
+from trio.testing import MockClock
+
+from netmesh_trio.events import PathKind
+from tests.mesh.world import Member, Pattern, Receiver, World, exchange, serve_exchange
+
+#: Seconds that no stream may stand still for.
+LIMIT = 3.0
+
+
+@attrs.define
+class Outcome:
+    """How long the longest pause was in each direction, and when both were done."""
+
+    there: float = 0.0
+    back: float = 0.0
+    switches: int = 0
+
+
+class Ends(NamedTuple):
+    a: Member
+    b: Member
+    relays: list[Member]
+
+    def carrier(self) -> Member:
+        """The relay that carries the session now."""
+        session = self.a.session(self.b)
+        assert session is not None
+        assert session.path is not None
+        return next(r for r in self.relays if r.id == session.path.via)
+
+
+async def two_relays(world: World, **config: object) -> Ends:
+    relays = [await world.start("r1", **config), await world.start("r2", **config)]
+    a = await world.start("a", relays, behind="symmetric", **config)
+    b = await world.start("b", relays, behind="symmetric", **config)
+    await trio.sleep(4)
+    await a.node.connect(b.id)
+    return Ends(a, b, relays)
+
+
+async def carry(world: World, ends: Ends, size: int, disturb: object, *, both: bool = True) -> Outcome:
+    """Exchange ``size`` bytes each way while ``disturb(receiver)`` runs; no byte may be wrong."""
+    a, b, _ = ends
+    there, back = Pattern(1, size), Pattern(2, size if both else 10)
+    far: list[Receiver] = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_exchange, b, back, there, far)
+        peer = await a.node.connect(b.id)
+        stream = await peer.open_stream("exchange")
+        near = Receiver(stream)
+
+        async def disturber() -> None:
+            while not (far and far[0].size > size // 4):
+                await trio.sleep(0.01)
+            await disturb(far[0])
+
+        nursery.start_soon(disturber)
+        await exchange(stream, there, back, near)
+    start = far[0].times[0]
+    return Outcome(far[0].pause(start), near.pause(start) if both else 0.0)
+
+
+async def test_twenty_megabytes_both_ways_survive_their_relay(world: World, autojump_clock: MockClock) -> None:
+    ends = await two_relays(world)
+    for host in world.net.hosts.values():
+        host.link.rate = 20e6
+    session = ends.a.session(ends.b)
+
+    async def disturb(_: Receiver) -> None:
+        print("KILL", trio.current_time(), ends.a.id.short, ends.b.id.short)
+        await ends.carrier().kill()
+
+    outcome = await carry(world, ends, 20_000_000, disturb)
+    assert max(outcome.there, outcome.back) < LIMIT
+    assert ends.a.session(ends.b) is session
+    print("PAUSE", outcome)
+
+
+async def one_death(world: World, seed: int, size: int) -> Outcome:
+    net = world.net
+    ends = await two_relays(world)
+    rng = world.chance
+    delay, loss = rng.uniform(0.005, 0.1), rng.choice((0.0, 0.005, 0.02, 0.05))
+    for member in ends.relays:
+        member.host.link.delay = delay * rng.uniform(0.5, 1.5)
+        member.host.link.loss = loss
+        member.host.link.rate = rng.choice((None, 5e6))
+    await trio.sleep(1)
+
+    async def disturb(_: Receiver) -> None:
+        await trio.sleep(rng.uniform(0, 0.3))
+        print("KILL", trio.current_time(), ends.a.id.short, ends.b.id.short)
+        await ends.carrier().kill()
+
+    outcome = await carry(world, ends, size, disturb)
+    print("DEATH", seed, round(delay, 3), loss, outcome, net)
+    return outcome
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("NETMESH_TRIO_SEEDS", "16"))))
+async def test_a_relay_dies_on_good_and_bad_links(world: World, autojump_clock: MockClock, seed: int) -> None:
+    outcome = await one_death(world, seed, 1_500_000)
+    assert max(outcome.there, outcome.back) < LIMIT
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+async def test_the_second_relay_dies_when_the_first_is_back(
+    world: World, autojump_clock: MockClock, same_key: bool
+) -> None:
+    ends = await two_relays(world)
+    for host in world.net.hosts.values():
+        host.link.rate = 4e6
+    session = ends.a.session(ends.b)
+
+    async def disturb(receiver: Receiver) -> None:
+        first = ends.carrier()
+        await first.kill()
+        await trio.sleep(5)
+        assert ends.carrier() is not first
+        revived = await world.start(first.host, identity=first.identity if same_key else None)
+        if not same_key:
+            # who has a new key is a new node: it has to be named anew
+            await ends.a.node.connect(revived.uri)
+            await ends.b.node.connect(revived.uri)
+        ends.relays[ends.relays.index(first)] = revived
+        await trio.sleep(8)
+        assert receiver.size < 80_000_000
+        await next(r for r in ends.relays if r is not revived).kill()
+
+    outcome = await carry(world, ends, 90_000_000, disturb, both=False)
+    assert outcome.there < LIMIT
+    assert ends.a.session(ends.b) is session
+    print("PAUSE", outcome)
+
+
+async def test_a_relay_that_leaves_costs_hardly_a_pause(world: World, autojump_clock: MockClock) -> None:
+    ends = await two_relays(world)
+    for host in world.net.hosts.values():
+        host.link.rate = 10e6
+
+    async def disturb(_: Receiver) -> None:
+        await ends.carrier().close()
+
+    outcome = await carry(world, ends, 5_000_000, disturb)
+    print("PAUSE", outcome)
+    assert max(outcome.there, outcome.back) < 0.5
+
+
+async def test_a_stream_waits_for_the_only_relay_to_come_back(world: World, autojump_clock: MockClock) -> None:
+    relay = await world.start("r1")
+    a = await world.start("a", [relay], behind="symmetric")
+    b = await world.start("b", [relay], behind="symmetric")
+    await a.node.connect(b.id)
+    ends = Ends(a, b, [relay])
+    for host in world.net.hosts.values():
+        host.link.rate = 4e6
+
+    async def disturb(_: Receiver) -> None:
+        await relay.kill()
+        await world.start(relay.host, identity=relay.identity)
+
+    outcome = await carry(world, ends, 3_000_000, disturb)
+    print("PAUSE", outcome)
+    assert max(outcome.there, outcome.back) < LIMIT
