@@ -26,6 +26,7 @@ _BOOTSTRAP_DELAY = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _FAILOVER_RETRY = (0.3, 0.5, 1.0, 2.0)
 # After so many rounds without an answer on any way, the peer may have restarted.
 _PATIENCE = 3
+_SILENCE = 1.0
 _REDIAL_INTERVAL = 1.0
 _REGAIN = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, *(30.0,) * 60)
 
@@ -48,6 +49,8 @@ class Dialer:
         self._ways: dict[PeerId, _Way] = {}
         self._searching: set[LiveSession] = set()
         self._redialed: dict[PeerId, float] = {}
+        #: Nodes that we dial to have them relay.
+        self._relaying: set[PeerId] = set()
         self.bootstrap_connected = trio.Event()
         engine.connect = self.connect
         engine.on_path_needed = self._need_path
@@ -73,7 +76,8 @@ class Dialer:
         if peer.live is None:
             if engine.closing:
                 raise NodeClosedError("the node was closed")
-            raise PeerUnreachableError(f"peer {peer_id.short} is not reachable now: {dial.error}")
+            why = f"{dial.address_error}, and {dial.error}" if dial.address_error else dial.error
+            raise PeerUnreachableError(f"peer {peer_id.short} is not reachable now: {why}")
 
     def _learn(self, uri: MeshUri) -> bool:
         """Keep what a URI says; True if that is new."""
@@ -149,10 +153,11 @@ class Dialer:
             try:
                 found += await self._engine.network.resolve(host.host, host.port)
             except AddressError as error:
-                dial.error = str(error)
+                dial.address_error = str(error)
         return found[:8]
 
     async def _meet_relay(self, uri: MeshUri, dial: Dial) -> None:
+        self._relaying.add(uri.peer_id)
         try:
             await self.connect(uri)
         except NodeClosedError:
@@ -167,14 +172,17 @@ class Dialer:
         engine = self._engine
         packet = dial.initiator.packet
         now = engine.now()
+        relays = self._relays(dial.peer_id, refused)[:_MAX_RELAYS]
+        if relays and not engine.config.direct and dial.peer_id not in self._relaying:
+            addresses = []  # the program wants to stay on the relay
         for address in addresses:
             number = engine.socket_for(address)
             if number is not None:
                 key = (number, address)
                 dial.sent_at.setdefault(key, now)
                 engine.send_packet(packet, key, None)
-                dial.error = f"nobody answers at {address}"
-        for relay in self._relays(dial.peer_id, refused)[:_MAX_RELAYS]:
+                dial.address_error = f"nobody answers at {address}"
+        for relay in relays:
             circuit = circuits.get(relay)
             if circuit is None:
                 circuit = circuits[relay] = engine.random_bytes(8)
@@ -247,7 +255,7 @@ class Dialer:
                         asked.add(relay)
                         self._try_circuit(live, relay, circuits)
                 if attempt >= _PATIENCE or (circuits and refused.issuperset(circuits)):
-                    self._redial(target)
+                    self._redial_silent(live)
                 with trio.move_on_after(due - engine.now()) as waited:
                     await live.peer.wait_change()
                 if waited.cancelled_caught:
@@ -304,6 +312,12 @@ class Dialer:
 
     def _on_stranger(self, peer_id: PeerId) -> None:
         self._redial(peer_id)
+
+    def _redial_silent(self, live: LiveSession) -> None:
+        session = live.session
+        rtt = session.path.rtt.smoothed if session.path is not None else 0.0
+        if self._engine.now() - session.last_received > max(_SILENCE, 3 * rtt):
+            self._redial(session.peer_id)
 
     def _redial(self, peer_id: PeerId) -> None:
         """Shake hands anew beside a session that may be dead: if the peer restarted, this is how it is noticed."""

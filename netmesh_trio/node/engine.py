@@ -102,7 +102,9 @@ class Dial:
     #: Set when a way to the peer was refused: try the next at once.
     wake: trio.Event
     sent_at: dict[PathKey, float]
+    #: Why no relay led to the peer, and what became of its addresses.
     error: str = "no connected node leads to it"
+    address_error: str = ""
 
 
 async def _nobody(peer_id: PeerId) -> None:

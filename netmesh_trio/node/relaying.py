@@ -137,7 +137,7 @@ class Relaying:
             self._tell(via, CircuitRefused(circuit_id, RefusalReason.COLLISION).encode())
             return
         index = int.from_bytes(message.packet[4:8], "little")
-        if message.packet[0] == DATA and index not in engine.sessions:
+        if message.packet[0] == DATA and index not in engine.sessions and index not in engine.half_open:
             # the session that this is to carry is of an earlier life of ours
             engine.endpoints.pop(circuit_id, None)
             self._tell(via, CircuitRefused(circuit_id, RefusalReason.NOT_HERE).encode())

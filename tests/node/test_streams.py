@@ -65,7 +65,7 @@ async def test_trio_check_over_loopback() -> None:
         assert_no_streams(a, b)
 
 
-async def test_trio_check_over_a_relay(mesh: Mesh) -> None:
+async def test_trio_check_over_a_relay(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     await trio.testing.check_half_closeable_stream(lambda: make_pair(mesh.a, mesh.b), None)
     await settle()
     assert_no_streams(mesh.a, mesh.b)
@@ -88,7 +88,7 @@ async def test_trio_check_clogged(autojump_clock: trio.testing.MockClock) -> Non
         assert_no_streams(a, b)
 
 
-async def test_tls_inside(mesh: Mesh, tmp_path: object) -> None:
+async def test_tls_inside(mesh: Mesh, autojump_clock: trio.testing.MockClock, tmp_path: object) -> None:
     trustme = pytest.importorskip("trustme")
     authority = trustme.CA()
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -113,7 +113,7 @@ async def test_tls_inside(mesh: Mesh, tmp_path: object) -> None:
 # errors
 
 
-async def test_own_close(mesh: Mesh) -> None:
+async def test_own_close(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     async with stream_pair(mesh.a, mesh.b) as (near, _):
         await near.aclose()
         for call in (near.receive_some, lambda: near.send_all(b"x"), near.send_eof, near.wait_send_all_might_not_block):
@@ -122,7 +122,7 @@ async def test_own_close(mesh: Mesh) -> None:
         await near.aclose()
 
 
-async def test_sending_after_the_end(mesh: Mesh) -> None:
+async def test_sending_after_the_end(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     async with stream_pair(mesh.a, mesh.b) as (near, far):
         await near.send_eof()
         await near.send_eof()
@@ -134,7 +134,7 @@ async def test_sending_after_the_end(mesh: Mesh) -> None:
         assert await near.receive_some() == b"still"
 
 
-async def test_two_tasks(mesh: Mesh) -> None:
+async def test_two_tasks(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     async with stream_pair(mesh.a, mesh.b) as (near, _), trio.open_nursery() as nursery:
         nursery.start_soon(near.receive_some)
         nursery.start_soon(near.send_all, bytes(40 << 20))
@@ -147,7 +147,7 @@ async def test_two_tasks(mesh: Mesh) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_closing_under_waiting_tasks(mesh: Mesh) -> None:
+async def test_closing_under_waiting_tasks(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     near, far = await make_pair(mesh.a, mesh.b)
 
     async def expect_closed(call: object, *args: object) -> None:
@@ -164,7 +164,7 @@ async def test_closing_under_waiting_tasks(mesh: Mesh) -> None:
     assert_no_streams(mesh.a, mesh.b)
 
 
-async def test_reset_tells_its_code(mesh: Mesh) -> None:
+async def test_reset_tells_its_code(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     near, far = await make_pair(mesh.a, mesh.b)
     near.reset(77)
     with pytest.raises(StreamResetError, match="0x4d") as info:
@@ -181,7 +181,7 @@ async def test_reset_tells_its_code(mesh: Mesh) -> None:
     assert_no_streams(mesh.a, mesh.b)
 
 
-async def test_reset_wakes_the_peer(mesh: Mesh) -> None:
+async def test_reset_wakes_the_peer(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     near, far = await make_pair(mesh.a, mesh.b)
     codes = []
 
@@ -206,7 +206,7 @@ async def test_reset_wakes_the_peer(mesh: Mesh) -> None:
     assert_no_streams(mesh.a, mesh.b)
 
 
-async def test_code_must_fit(mesh: Mesh) -> None:
+async def test_code_must_fit(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     async with stream_pair(mesh.a, mesh.b) as (near, _):
         with pytest.raises(ValueError):
             near.reset(1 << 32)
@@ -214,7 +214,7 @@ async def test_code_must_fit(mesh: Mesh) -> None:
             await near.receive_some(0)
 
 
-async def test_peer_closes_while_we_send(mesh: Mesh) -> None:
+async def test_peer_closes_while_we_send(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     near, far = await make_pair(mesh.a, mesh.b)
     async with trio.open_nursery() as nursery:
 
@@ -234,7 +234,7 @@ async def test_peer_closes_while_we_send(mesh: Mesh) -> None:
     assert_no_streams(mesh.a, mesh.b)
 
 
-async def test_what_was_sent_before_closing_arrives(mesh: Mesh) -> None:
+async def test_what_was_sent_before_closing_arrives(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     near, far = await make_pair(mesh.a, mesh.b)
     data = random.Random(5).randbytes(400_000)
     await near.send_all(data)
@@ -248,7 +248,7 @@ async def test_what_was_sent_before_closing_arrives(mesh: Mesh) -> None:
     assert_no_streams(mesh.a, mesh.b)
 
 
-async def test_session_closed(mesh: Mesh) -> None:
+async def test_session_closed(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     near, far = await make_pair(mesh.a, mesh.b)
     peer = await connect(mesh.b, mesh.a)
     await peer.aclose()
@@ -300,14 +300,14 @@ async def test_peer_restarts(autojump_clock: trio.testing.MockClock) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 1399, 65_536, 5_000_000])
-async def test_sizes(mesh: Mesh, size: int) -> None:
+async def test_sizes(mesh: Mesh, autojump_clock: trio.testing.MockClock, size: int) -> None:
     async with echoing(mesh.b):
         await round_trip(await connect(mesh.a, mesh.b), random.Random(size).randbytes(size))
         await settle()
         assert_no_streams(mesh.a, mesh.b)
 
 
-async def test_views_and_arrays_are_sent_as_they_were(mesh: Mesh) -> None:
+async def test_views_and_arrays_are_sent_as_they_were(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     async with stream_pair(mesh.a, mesh.b) as (near, far):
         for size in (10, 20_000, 400_000):
             data = bytearray(random.Random(size).randbytes(size))
@@ -320,7 +320,7 @@ async def test_views_and_arrays_are_sent_as_they_were(mesh: Mesh) -> None:
             assert bytes(got) == sent
 
 
-async def test_many_at_once_both_ways(mesh: Mesh) -> None:
+async def test_many_at_once_both_ways(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     from_a, from_b = await connect(mesh.a, mesh.b), await connect(mesh.b, mesh.a)
     async with echoing(mesh.a), echoing(mesh.b), trio.open_nursery() as nursery:
         for number in range(200):
@@ -330,7 +330,7 @@ async def test_many_at_once_both_ways(mesh: Mesh) -> None:
     assert_no_streams(mesh.a, mesh.b)
 
 
-async def test_server_speaks_first(mesh: Mesh) -> None:
+async def test_server_speaks_first(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     async def greet(stream: Stream) -> None:
         async with stream:
             await stream.send_all(b"welcome")
@@ -513,7 +513,7 @@ async def test_limit_on_streams_makes_open_stream_wait(autojump_clock: trio.test
         assert_no_streams(mesh.a, mesh.b)
 
 
-async def test_listening_by_hand(mesh: Mesh) -> None:
+async def test_listening_by_hand(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     async with mesh.b.listen("echo") as listener, trio.open_nursery() as nursery:
         peer = await connect(mesh.a, mesh.b)
         near = await peer.open_stream("echo")
