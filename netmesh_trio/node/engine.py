@@ -6,6 +6,7 @@ left to tasks that read memory channels.  The loop never waits for a handler.
 
 from __future__ import annotations
 
+import logging
 import os
 import struct
 from collections.abc import Awaitable, Callable, Sequence
@@ -45,10 +46,14 @@ from .timers import Timers
 
 __all__ = ["Control", "Counters", "Dial", "Engine"]
 
+_log = logging.getLogger("netmesh_trio")
+
 _READS = 16  # batches taken from a socket before other tasks get a turn
 _MAX_HALF_OPEN = 512
 _HALF_OPEN_LIFETIME = 20.0
+_MAX_ANSWERED = 16
 _CONTROL_BUFFER = 256
+_MAX_SESSIONS_PER_PEER = 4
 #: Sessions with one peer that come up within this many seconds of each other were opened from both sides at once.
 _SIMULTANEOUS = 10.0
 
@@ -89,6 +94,8 @@ class HalfOpen:
     established: Established
     local: Hello
     created: float
+    #: Where our answer went: who uses its key from there has received it there.
+    answered: set[PathKey] = attrs.field(factory=set)
 
 
 @attrs.define(eq=False)
@@ -309,7 +316,9 @@ class Engine:
             self.counters.dropped_unknown += 1
             return None
         del self.half_open[index]
-        session.validate(session.add_path(key, via, now), now)
+        path = session.add_path(key, via, now)
+        if key in half_open.answered:
+            session.validate(path, now)  # it has the key that our answer to this address carried
         return self._adopt(session)
 
     def _make_session(self, established: Established, local: Hello, now: float) -> Session | None:
@@ -339,8 +348,11 @@ class Engine:
     # a restarted peer
 
     def _say_stranger(self, index: int, data: memoryview, skip: int, key: PathKey, via: PeerId | None) -> None:
-        """Tell the sender of DATA that its session is unknown here, so that it can shake hands anew."""
-        if not self._stranger_budget.take(self.now()):
+        """Tell the sender of DATA that its session is unknown here, so that it can shake hands anew.
+
+        Not in a private mesh, where a stranger is to hear nothing: there a silent session makes its peer try anew.
+        """
+        if self.config.network_key is not None or not self._stranger_budget.take(self.now()):
             return
         counter = struct.unpack_from("<Q", data, skip + 8)[0]
         self.send_packet(packets.stranger(index, counter), key, via)
@@ -369,6 +381,9 @@ class Engine:
                     self._expire_half_open(now)
                     established = answer.established
                     self.half_open[established.local_index] = HalfOpen(established, self.hello(), now)
+                half_open = self.half_open.get(answer.established.local_index)
+                if half_open is not None and len(half_open.answered) < _MAX_ANSWERED:
+                    half_open.answered.add(key)
                 self.send_packet(answer.packet, key, via)
             elif isinstance(answer, CookieReply):
                 self.send_packet(answer.packet, key, via)
@@ -403,7 +418,9 @@ class Engine:
         sent_at = dial.sent_at.get(key)
         if sent_at is not None:
             path.rtt.sample(now - sent_at, 0.0)
-        session.validate(path, now)
+            session.validate(path, now)
+        else:  # an answer from where we did not ask: that somebody receives there is still to be shown
+            session.queue_challenge(path, now)
         self.drop_dial(dial)
         self.touch(self._adopt(session))
 
@@ -467,7 +484,6 @@ class Engine:
         live = LiveSession(self, session, peer)
         self.sessions[session.local_index] = live
         self._by_remote[session.remote_index] = live
-        was_connected = peer.live is not None
         for other in list(peer.sessions):
             if other.session.remote.boot_id != session.remote.boot_id:
                 other.why_closed = "restarted"
@@ -477,11 +493,12 @@ class Engine:
         peer.sessions.append(live)
         self.peers[peer.peer_id] = peer
         peer.choose()
+        while len(peer.sessions) > _MAX_SESSIONS_PER_PEER:
+            oldest = next(other for other in peer.sessions if other is not peer.live)
+            oldest.session.close(CLOSE_NORMAL, "too many sessions", self.now())
+            oldest.drive()
+            self.session_closed(oldest)
         live.tell_services()
-        if not was_connected:
-            path = session.path
-            if path is not None:
-                self.events.emit(PeerConnected(peer_id=peer.peer_id, path=peer.report(path)))
         peer.wake()
         dial = self.dialing.get(peer.peer_id)
         if dial is not None:
@@ -496,10 +513,14 @@ class Engine:
         return opener == max(self.peer_id, a.peer_id)
 
     def end_retired(self, live: LiveSession) -> None:
-        """A session that another replaced has no streams any more."""
-        if self.now() > live.session.created + _SIMULTANEOUS:
+        """A session that another replaced has no streams; it ends when the peer's are sure to be on the other, too."""
+        successor = live.peer.live
+        end = _SIMULTANEOUS + (successor.session.created if successor is not None else live.session.created)
+        if self.now() > end:
             live.session.close(CLOSE_NORMAL, "", self.now())
             live.drive()
+        else:
+            self.timers.set(live, end + 0.001)
 
     def session_closed(self, live: LiveSession) -> None:
         """A session is over: forget it and tell everybody who waits for it."""
@@ -523,6 +544,8 @@ class Engine:
         if was is live and peer.live is None:
             closed = session.closed
             reason = live.why_closed or (closed.why if closed else "closed")
+            peer.announced = False
+            _log.info("%s is disconnected: %s", peer.peer_id.short, reason)
             self.events.emit(PeerDisconnected(peer_id=peer.peer_id, reason=reason))
             self.on_neighbor_gone(peer.peer_id)
         if not peer.sessions:
@@ -535,7 +558,11 @@ class Engine:
     def path_active(self, live: LiveSession, event: PathActive) -> None:
         """A session's data takes another path."""
         peer = live.peer
-        if event.old is not None:
+        if not peer.announced and peer.live is live:
+            peer.announced = True
+            _log.info("%s is connected, %r", peer.peer_id.short, event.path)
+            self.events.emit(PeerConnected(peer_id=peer.peer_id, path=peer.report(event.path)))
+        elif event.old is not None:
             failed = event.old.suspect or event.old.failed
             self.counters.path_failovers += failed
             reason = "gone" if event.old.failed else "silent" if failed else "better"
