@@ -1,7 +1,7 @@
 """Errors that a program using netmesh_trio can meet.
 
-Three families, as in trio: *you* did it (:class:`ConfigError`, :class:`AddressError`, :class:`IdentityError`,
-:class:`BindError`), *the world* did it (:class:`PeerUnreachableError`, :class:`SessionClosedError`,
+Two families, as in trio: *you* did it (:class:`ConfigError`, :class:`AddressError`, :class:`IdentityError`,
+:class:`BindError`, :class:`ServiceInUseError`, :class:`DatagramTooLargeError`, :class:`NodeClosedError`), *the world* did it (:class:`PeerUnreachableError`, :class:`SessionClosedError`,
 :class:`StreamResetError`, :class:`ServiceNotFoundError`).  Those that end a stream are also
 :class:`trio.BrokenResourceError`, so code written for any trio stream handles them.  What bad bytes from the
 network do is not here: they are dropped and counted, never raised at a program.
@@ -16,7 +16,6 @@ __all__ = [
     "BindError",
     "ConfigError",
     "DatagramTooLargeError",
-    "HandshakeError",
     "IdentityError",
     "NetmeshError",
     "NodeClosedError",
@@ -72,12 +71,6 @@ class PeerUnreachableError(NetmeshError):
     """No connected node leads to the peer now, or it did not answer in time.  Trying again later is sound."""
 
     kind = "peer-unreachable"
-
-
-class HandshakeError(NetmeshError):
-    """The peer answered, but is not who was asked for, or speaks another version or network key."""
-
-    kind = "handshake"
 
 
 class ServiceInUseError(NetmeshError, ValueError):

@@ -33,6 +33,8 @@ class Peer:
         self.sessions: list[LiveSession] = []
         #: The session for new streams.  (For the node.)
         self.live: LiveSession | None = None
+        #: Whether its connection was reported.  (For the node.)
+        self.announced = False
         self._changed = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
