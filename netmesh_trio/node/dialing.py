@@ -342,6 +342,7 @@ class Dialer:
     async def keep_bootstrap(self, uri: MeshUri) -> None:
         """Keep a session with a bootstrap node, for as long as the node runs."""
         engine = self._engine
+        self._relaying.add(uri.peer_id)
         peer = engine.peer(uri.peer_id)
         failures = 0
         while True:
