@@ -62,7 +62,8 @@ class Announcing:
             tokens = min(float(_BURST), tokens + (now - then) / _PACE)
             then = now
             if tokens < 1:
-                await trio.sleep((1 - tokens) * _PACE)
+                # at least a little: a hair's breadth of a token is too short for the clock to advance
+                await trio.sleep(max(0.05, (1 - tokens) * _PACE))
                 continue
             self._changed = trio.Event()
             relays = self._relays()

@@ -167,17 +167,29 @@ class Receiver:
         return max(gaps, default=0.0)
 
 
-async def _send(stream: netmesh_trio.Stream, data: bytes) -> None:
-    await stream.send_all(data)
+async def _send(stream: netmesh_trio.Stream, data: bytes, lasting: float) -> None:
+    if lasting:
+        for piece in range(0, len(data), step := max(1, len(data) // 16)):
+            await stream.send_all(data[piece : piece + step])
+            await trio.sleep(lasting / 16)
+    else:
+        await stream.send_all(data)
     await stream.send_eof()
 
 
-async def exchange(stream: netmesh_trio.Stream, out: Pattern, expected: Pattern, receiver: Receiver | None = None) -> Receiver:
-    """Send one pattern, receive the other, check every byte."""
+async def exchange(
+    stream: netmesh_trio.Stream,
+    out: Pattern,
+    expected: Pattern,
+    receiver: Receiver | None = None,
+    *,
+    lasting: float = 0.0,
+) -> Receiver:
+    """Send one pattern, receive the other, check every byte.  ``lasting`` spreads the sending over so many seconds."""
     receiver = receiver or Receiver(stream)
     async with stream:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_send, stream, out.data)
+            nursery.start_soon(_send, stream, out.data, lasting)
             nursery.start_soon(receiver.run)
     assert receiver.size == len(expected.data)
     assert receiver.digest == expected.digest
@@ -190,6 +202,7 @@ async def serve_exchange(
     expected: Pattern,
     receivers: list[Receiver],
     service: str = "exchange",
+    lasting: float = 0.0,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -199,4 +212,4 @@ async def serve_exchange(
         stream = await listener.accept()
         receiver = Receiver(stream)
         receivers.append(receiver)
-        await exchange(stream, out, expected, receiver)
+        await exchange(stream, out, expected, receiver, lasting=lasting)
