@@ -19,8 +19,9 @@ FLOORS = {
     f"{PACKAGE}.{name}": floor
     for floor, names in enumerate(
         [
-            # wire.errors is DecodeError alone, which addresses raise when they are unpacked.
-            "identity addresses config errors events stats wire.errors",
+            # wire.errors is DecodeError alone, which addresses raise when they are unpacked; NodeConfig holds a
+            # TraversalConfig, and reports hold errors of traversal.
+            "identity addresses config errors events stats wire.errors traversal.config traversal.errors",
             "wire",
             "session paths",
             "traversal routing",

@@ -11,6 +11,7 @@ type  name      layout
 0x04  DATA      type u8, epoch u8, zero u16, receiver index u32, counter u64 (little-endian), ciphertext
 0x05  CIRCUIT   type u8, zero u24, circuit id 8 bytes, then a whole packet of another type
 0x06  STRANGER  type u8, zero u24, receiver index u32, counter u64: of a DATA packet for no session
+0x07  CANARY    type u8, zero u24, token 8 bytes: sent to see whether it gets in, never answered
 ====  ========  =====================================================================================
 
 DATA's AEAD is ChaCha20-Poly1305 with the nonce of the Noise transport (four zero bytes, then the counter) and no
@@ -24,6 +25,8 @@ import struct
 
 __all__ = [
     "BASE_DATAGRAM_SIZE",
+    "CANARY",
+    "CANARY_SIZE",
     "CIRCUIT",
     "CIRCUIT_HEADER_SIZE",
     "COOKIE",
@@ -35,6 +38,7 @@ __all__ = [
     "STRANGER",
     "STRANGER_SIZE",
     "TAG_SIZE",
+    "canary",
     "circuit_header",
     "data_prefix",
     "stranger",
@@ -47,11 +51,13 @@ COOKIE = 0x03
 DATA = 0x04
 CIRCUIT = 0x05
 STRANGER = 0x06
+CANARY = 0x07
 
 DATA_HEADER_SIZE = 16
 CIRCUIT_HEADER_SIZE = 12
 TAG_SIZE = 16
 STRANGER_SIZE = 16
+CANARY_SIZE = 12
 DATA_OVERHEAD = DATA_HEADER_SIZE + TAG_SIZE
 #: Every path must carry UDP payloads of this many bytes (RFC 9000, section 14).
 BASE_DATAGRAM_SIZE = 1200
@@ -74,3 +80,9 @@ def circuit_header(circuit_id: bytes) -> bytes:
 def stranger(index: int, counter: int) -> bytes:
     """The answer to a DATA packet whose index nobody knows here.  It proves nothing: it asks for a handshake."""
     return struct.pack("<B3xIQ", STRANGER, index, counter)
+
+
+def canary(token: bytes) -> bytes:
+    """A packet whose arrival tells its receiver that its NAT lets this source in; ``token`` (8 bytes) is the
+    receiver's own."""
+    return b"\x07\x00\x00\x00" + token

@@ -1,0 +1,172 @@
+"""What a node lets others make it do: which introductions and acknowledgements it believes.
+
+An introduction makes the receiver send a train of probes to an address that somebody else names.  So it must name a
+host at which that very peer is known to be, and there is a budget; see :class:`IntroduceGuard`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection
+
+import attrs
+
+from ..identity import PeerId
+from .budgets import WindowBudget
+from .rendezvous import PunchIntroduce
+
+__all__ = ["IntroduceGuard", "PunchRequests", "Train", "Verdict", "judge_introduce"]
+
+
+class Verdict(enum.Enum):
+    """What became of an introduction; all but the first are dropped and counted."""
+
+    ACCEPTED = "accepted"
+    NO_SESSION = "no-session"
+    """We have no session with the peer, so there is nothing to make shorter."""
+    FOREIGN_ADDRESS = "foreign-address"
+    """It names a host that the peer neither announced nor told us."""
+    UNEXPECTED = "unexpected"
+    """It says that we asked for it, but we did not ask this coordinator for this peer."""
+    REPEATED = "repeated"
+    """A train of that id is under way."""
+    RATE_LIMITED = "rate-limited"
+    """This introducer's budget is used up."""
+    BUSY = "busy"
+    """As many trains as may be are under way."""
+
+
+def judge_introduce(introduce: PunchIntroduce, known_hosts: Collection[str] | None) -> Verdict:
+    """Whether the address may be sent to at all.
+
+    ``known_hosts`` are the hosts (without port) of the peer's announcement and of the candidates that it told us
+    itself; None if there is no session with it.
+    """
+    if known_hosts is None:
+        return Verdict.NO_SESSION
+    if introduce.reflex.host not in known_hosts:
+        return Verdict.FOREIGN_ADDRESS
+    return Verdict.ACCEPTED
+
+
+@attrs.frozen
+class Train:
+    """A train of probes under way."""
+
+    punch_id: bytes
+    peer: PeerId
+    introducer: PeerId
+    started: float
+
+
+class PunchRequests:
+    """Requests to coordinators that were not answered yet: ``punch_id`` ties the answer to them.
+
+    The caller ends each with :meth:`take` or :meth:`cancel`; ``limit`` at once.
+    """
+
+    __slots__ = ("_limit", "_requests", "unmatched")
+
+    def __init__(self, limit: int = 64) -> None:
+        self._limit = limit
+        self._requests: dict[bytes, tuple[PeerId, PeerId]] = {}
+        #: Answers to nothing that was asked.
+        self.unmatched = 0
+
+    def expect(self, punch_id: bytes, coordinator: PeerId, target: PeerId) -> bool:
+        """We ask ``coordinator`` for ``target``; False if too many requests are open."""
+        if len(self._requests) >= self._limit or punch_id in self._requests:
+            return False
+        self._requests[punch_id] = (coordinator, target)
+        return True
+
+    def target_of(self, punch_id: bytes, sender: PeerId) -> PeerId | None:
+        """Whom we asked ``sender`` for under that id, if anybody."""
+        coordinator, target = self._requests.get(punch_id, (None, None))
+        return target if coordinator == sender else None
+
+    def take(self, punch_id: bytes, sender: PeerId) -> PeerId | None:
+        """As :meth:`target_of`, and the request is answered: a second answer belongs to nothing."""
+        target = self.target_of(punch_id, sender)
+        if target is None:
+            self.unmatched += 1
+        else:
+            del self._requests[punch_id]
+        return target
+
+    def cancel(self, punch_id: bytes) -> None:
+        """Nobody waits for the answer any more."""
+        self._requests.pop(punch_id, None)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+
+class IntroduceGuard:
+    """Admits introductions and knows the trains that are under way.
+
+    At most 8 trains at once; of those that others asked for, 4 per introducer in 10 s.  Who admits a train ends it
+    with :meth:`finished`.
+    """
+
+    __slots__ = ("_budget", "_max_trains", "_trains", "dropped", "requests")
+
+    def __init__(
+        self, *, limit: int = 4, period: float = 10.0, max_trains: int = 8, max_introducers: int = 4096
+    ) -> None:
+        self._budget: WindowBudget[PeerId] = WindowBudget(limit, period, max_introducers)
+        self._max_trains = max_trains
+        self._trains: dict[bytes, Train] = {}
+        #: Our own requests.
+        self.requests = PunchRequests()
+        #: Introductions dropped, by verdict.
+        self.dropped = {verdict: 0 for verdict in Verdict if verdict is not Verdict.ACCEPTED}
+
+    def on_introduce(
+        self, introduce: PunchIntroduce, introducer: PeerId, known_hosts: Collection[str] | None, now: float
+    ) -> Verdict:
+        """Whether to begin a train; ``known_hosts`` as in :func:`judge_introduce`.
+
+        One that answers a request of ours uses that up, unless it is dropped for its address: the next answer of the
+        same coordinator may be right.
+        """
+        verdict = self._admit(introduce, introducer, known_hosts, now)
+        if verdict is Verdict.ACCEPTED:
+            self._trains[introduce.punch_id] = Train(introduce.punch_id, introduce.peer, introducer, now)
+        else:
+            self.dropped[verdict] += 1
+        return verdict
+
+    def _admit(
+        self, introduce: PunchIntroduce, introducer: PeerId, known_hosts: Collection[str] | None, now: float
+    ) -> Verdict:
+        if introduce.initiator:
+            if self.requests.target_of(introduce.punch_id, introducer) != introduce.peer:
+                return Verdict.UNEXPECTED
+        elif introduce.punch_id in self._trains:
+            return Verdict.REPEATED
+        elif not self._budget.take(introducer, now):
+            # before the address is looked at: a flood of wrong ones is to cost no more than one of right ones
+            return Verdict.RATE_LIMITED
+        verdict = judge_introduce(introduce, known_hosts)
+        if verdict is not Verdict.ACCEPTED:
+            return verdict
+        if len(self._trains) >= self._max_trains or introduce.punch_id in self._trains:
+            return Verdict.BUSY
+        if introduce.initiator:
+            self.requests.take(introduce.punch_id, introducer)
+        return Verdict.ACCEPTED
+
+    def train_of(self, punch_id: bytes, sender: PeerId) -> Train | None:
+        """The train that an acknowledgement of ``sender`` is about, if it is one with that peer."""
+        train = self._trains.get(punch_id)
+        return train if train is not None and train.peer == sender else None
+
+    def finished(self, punch_id: bytes) -> None:
+        """The train is over, however it ended.  Harmless to repeat."""
+        self._trains.pop(punch_id, None)
+
+    @property
+    def trains(self) -> tuple[Train, ...]:
+        """The trains under way."""
+        return tuple(self._trains.values())
