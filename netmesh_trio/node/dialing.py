@@ -55,6 +55,7 @@ class Dialer:
         engine.connect = self.connect
         engine.on_path_needed = self._need_path
         engine.on_lost_direct = self._lost_direct
+        engine.on_circuit_unused = self._give_back
         engine.on_stranger = self._on_stranger
 
     # connecting
@@ -140,9 +141,12 @@ class Dialer:
         for relay, circuit in circuits.items():
             if circuit not in used and engine.endpoints.get(circuit) == relay:
                 del engine.endpoints[circuit]
-                live = engine.direct_session(relay)
-                if live is not None:
-                    engine.send_control(live, frames.SUBPROTOCOL_CIRCUIT, CloseCircuit(circuit).encode())
+                self._give_back(circuit, relay)
+
+    def _give_back(self, circuit: bytes, relay: PeerId) -> None:
+        live = self._engine.direct_session(relay)
+        if live is not None:
+            self._engine.send_control(live, frames.SUBPROTOCOL_CIRCUIT, CloseCircuit(circuit).encode())
 
     async def _resolve(self, dial: Dial, hosts: tuple[HostPort, ...]) -> list[Address]:
         found: list[Address] = []

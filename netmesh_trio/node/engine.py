@@ -169,6 +169,7 @@ class Engine:
         self.on_neighbor_gone: Callable[[PeerId], None] = lambda _: None
         self.on_path_needed: Callable[[LiveSession], None] = lambda _: None
         self.on_lost_direct: Callable[[LiveSession, Path], None] = lambda *_: None
+        self.on_circuit_unused: Callable[[bytes, PeerId], None] = lambda *_: None
         self.on_stranger: Callable[[PeerId], None] = lambda _: None
         self.on_leave: Callable[[], None] = lambda: None
         self.connect: Callable[[PeerId], Awaitable[object]] = _nobody
@@ -378,7 +379,7 @@ class Engine:
             answer = self.responder.receive_init(data, source, now)
             if isinstance(answer, Reply):
                 if answer.fresh:
-                    self._expire_half_open(now)
+                    self.expire_half_open(now)
                     established = answer.established
                     self.half_open[established.local_index] = HalfOpen(established, self.hello(), now)
                 half_open = self.half_open.get(answer.established.local_index)
@@ -424,7 +425,8 @@ class Engine:
         self.drop_dial(dial)
         self.touch(self._adopt(session))
 
-    def _expire_half_open(self, now: float) -> None:
+    def expire_half_open(self, now: float) -> None:
+        """Forget handshakes that were answered and not gone on with."""
         self.responder.expire(now)
         for index, half_open in list(self.half_open.items()):
             if half_open.created > now - _HALF_OPEN_LIFETIME and len(self.half_open) < _MAX_HALF_OPEN:
@@ -540,7 +542,9 @@ class Engine:
         live.wake_all()
         for circuit_id in [key for key in session.paths if isinstance(key, bytes)]:
             if not any(circuit_id in other.session.paths for other in peer.sessions):
-                self.endpoints.pop(circuit_id, None)
+                relay = self.endpoints.pop(circuit_id, None)
+                if relay is not None:
+                    self.on_circuit_unused(circuit_id, relay)
         if was is live and peer.live is None:
             closed = session.closed
             reason = live.why_closed or (closed.why if closed else "closed")

@@ -84,6 +84,7 @@ class Relaying:
         while True:
             await trio.sleep(_TICK)
             now = self._engine.now()
+            self._engine.expire_half_open(now)
             for leg in self._table.expire(now):
                 self._tell(leg.peer, CloseCircuit(leg.id).encode())
 
