@@ -9,6 +9,7 @@ import attrs
 
 from .errors import ConfigError
 from .identity import NetworkKey, PeerId
+from .traversal.config import TraversalConfig
 
 __all__ = ["NodeConfig", "RelayPolicy"]
 
@@ -42,6 +43,11 @@ def _members(value: object) -> frozenset[PeerId]:
     return members  # type: ignore[no-any-return]
 
 
+def _traversal(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, TraversalConfig):
+        raise ConfigError(f"traversal is {value!r}; give a TraversalConfig")
+
+
 def _network_key(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and not isinstance(value, NetworkKey):
         raise ConfigError("network_key must be a NetworkKey (NetworkKey.load reads a file) or None")
@@ -59,6 +65,8 @@ class NodeConfig:
     relay_members: frozenset[PeerId] = attrs.field(factory=frozenset, converter=_members)
     #: Whether sessions may move to direct paths by themselves.  Without, they stay on the relay.
     direct: bool = attrs.field(default=True, validator=_one_of(True, False))
+    #: How this node looks for shorter paths.
+    traversal: TraversalConfig = attrs.field(factory=TraversalConfig, validator=_traversal)
     #: Seconds between packets that keep an idle session and the NAT bindings under it alive.
     keep_alive: float = attrs.field(default=25.0, validator=_between(0.5, 3600))
     #: Seconds without any answer, while something waits for one, after which a peer counts as gone.

@@ -23,6 +23,10 @@ DirectKey = tuple[int, Address]
 PathKey = DirectKey | bytes
 
 
+def _is_near(address: Address) -> bool:
+    return address.is_private or address.is_loopback or address.is_link_local
+
+
 class Path:
     """State of one path.  Times are seconds on the node's clock, sizes bytes of UDP payload."""
 
@@ -44,9 +48,11 @@ class Path:
         "pacer",
         "prefix",
         "pto_count",
+        "rank",
         "rtt",
         "suspect",
         "tokens",
+        "train",
         "validated",
         "via",
     )
@@ -82,6 +88,10 @@ class Path:
         self.doubted_at = now
         #: Challenges under way: token to the time it was sent.
         self.tokens: dict[bytes, float] = {}
+        #: A punch attempt sends the challenges, at times of its own.
+        self.train = False
+        #: Among direct paths the lower goes first: 0 in the same network, 1 elsewhere.
+        self.rank = 0 if isinstance(key, tuple) and _is_near(key[1]) else 1
 
     def __repr__(self) -> str:
         where = f"via {self.via.short}" if self.via else str(self.key[1])

@@ -52,8 +52,13 @@ __all__ = ["CLOSE_NORMAL", "CLOSE_PROTOCOL", "Session", "SessionStats", "Session
 
 CLOSE_NORMAL = 0
 CLOSE_PROTOCOL = 1
-_MAX_PATHS = 8
+_MAX_PATHS = 16
+# Challenges that the session sends by itself on a new path, and those under way that it remembers.
 _CHALLENGE_TRIES = 4
+_MAX_TOKENS = 10
+# Seconds without a packet, while a stream may still bring something, after which the peer is asked for a sign of life;
+# doubled with every question until stream data comes.  Only who sends would notice a dead peer otherwise.
+_QUIET = 3.0
 _INFINITY = float("inf")
 
 
@@ -159,6 +164,8 @@ class Session:
         self._rekeyed_at = now
         self._rekeyed_number = 0
         self._waiting_since = _INFINITY
+        self._quiet = _QUIET
+        self._asked_at = now
         self._moved_to: Path | None = None
 
     def __repr__(self) -> str:
@@ -233,7 +240,7 @@ class Session:
 
     def _token(self, path: Path, now: float) -> bytes:
         token = self._random_bytes(8)
-        while len(path.tokens) >= _CHALLENGE_TRIES:
+        while len(path.tokens) >= _MAX_TOKENS:
             del path.tokens[next(iter(path.tokens))]
         path.tokens[token] = now
         return token
@@ -327,6 +334,7 @@ class Session:
                     break
             if grown:
                 self.streams.on_grown(grown)
+                self._quiet = _QUIET
         except DecodeError as error:
             stats.dropped_invalid += 1
             self.fail(str(error), now)
@@ -479,6 +487,7 @@ class Session:
             stream = self.streams.receiving[stream_id]
         if stream is not None:
             self.streams.on_grown(stream.push(offset, plain, start, stop, bool(kind & 1)))
+            self._quiet = _QUIET
             if stream.stop_code is not None:
                 self._on_stopped(stream)
             self.readable.add(stream_id)
@@ -528,21 +537,22 @@ class Session:
             self.reset_stream(stream_id, code)
 
     def _on_path_response(self, token: bytes, path: Path, now: float) -> None:
-        for known in self.paths.values():
-            sent_at = known.tokens.get(token)
-            if sent_at is not None:
-                if not known.rtt.samples:
-                    known.rtt.sample(now - sent_at, 0.0)
-                known.last_received = now
-                present = self.path
-                if present is not None and present is not known and present.pto_count:
-                    # asked at the same time, only the other answered
-                    present.suspect = present.suspect or present.last_received < sent_at
-                self.validate(known, now)
-                if self._moved_to is known:
-                    self._moved_to = None
-                    self._peer_moved(known, now)
-                return
+        """An answer counts for the path that it came on, and only if the question went there: an answer that comes
+        from elsewhere shows a new address, which is asked by itself."""
+        sent_at = path.tokens.get(token)
+        if sent_at is None:
+            return
+        if not path.rtt.samples:
+            path.rtt.sample(now - sent_at, 0.0)
+        path.last_received = now
+        present = self.path
+        if present is not None and present is not path and present.pto_count:
+            # asked at the same time, only the other answered
+            present.suspect = present.suspect or present.last_received < sent_at
+        self.validate(path, now)
+        if self._moved_to is path:
+            self._moved_to = None
+            self._peer_moved(path, now)
 
     # acknowledgements and loss
 
@@ -780,10 +790,12 @@ class Session:
             deadline = self._waiting_since + times.dead_peer
         if self.path is not None:
             deadline = min(deadline, self.last_sent + times.keep_alive, self.acks.deadline, self.out.pacing_until)
+            if self.streams.receiving:
+                deadline = min(deadline, self._ask_time())
         for path in self.paths.values():
             if path.eliciting_in_flight:
                 deadline = min(deadline, path.loss_time, self._pto_time(path))
-            if path.tokens and not path.validated:
+            if path.tokens and not path.validated and not path.train:
                 deadline = min(deadline, self._challenge_time(path))
         if self.initiator:
             due = self.last_received if self._many_packets() else self._rekeyed_at + times.rekey
@@ -794,6 +806,9 @@ class Session:
     def _many_packets(self) -> bool:
         count = max(self.out.next_number, self.acks.expected) - self._rekeyed_number
         return count >= self.times.rekey_packets
+
+    def _ask_time(self) -> float:
+        return max(self.last_received, self._asked_at) + self._quiet
 
     @staticmethod
     def _pto_time(path: Path) -> float:
@@ -818,7 +833,7 @@ class Session:
         for path in list(self.paths.values()):
             if path.eliciting_in_flight and now >= self._pto_time(path):
                 self._on_pto(path, now)
-            if path.tokens and not path.validated and now >= self._challenge_time(path):
+            if path.tokens and not path.validated and not path.train and now >= self._challenge_time(path):
                 if len(path.tokens) < _CHALLENGE_TRIES:
                     self.queue_challenge(path, now)
                 else:
@@ -828,6 +843,10 @@ class Session:
         if now >= self.last_sent + self.times.keep_alive:
             self.out.ping = True
             self.last_sent = now  # a full window may hold the ping back: do not ask again at once
+        if self.streams.receiving and now >= self._ask_time():
+            self.out.ping = True
+            self._asked_at = now
+            self._quiet = min(2 * self._quiet, self.times.keep_alive)
         self._rekey_if_due(now)
 
     def _on_pto(self, path: Path, now: float) -> None:
