@@ -10,10 +10,11 @@ from netmesh_trio.traversal.budgets import WindowBudget
 @given(st.lists(st.floats(0, 8), max_size=60), st.integers(1, 5))
 def test_never_more_than_the_limit_in_any_period(pauses: list[float], limit: int) -> None:
     budget: WindowBudget[str] = WindowBudget(limit, 10.0)
-    now, taken = 0.0, []
+    now = 0.0
+    taken: list[float] = []
     for pause in pauses:
         now += pause
-        allowed = sum(1 for t in taken if now - t < 10.0) < limit
+        allowed = len([t for t in taken if now - t < 10.0]) < limit
         assert budget.take("a", now) is allowed
         if allowed:
             taken.append(now)
@@ -42,7 +43,8 @@ def test_a_full_table_forgets_only_what_is_over() -> None:
 def test_backoff_doubles_up_to_the_longest() -> None:
     backoff: UpgradeBackoff[str] = UpgradeBackoff(30.0, 600.0)
     assert backoff.ready("a", -1e9)
-    now, waits = 0.0, []
+    now = 0.0
+    waits: list[float] = []
     for _ in range(7):
         ready = backoff.failed("a", now)
         assert not backoff.ready("a", ready - 0.001)

@@ -46,7 +46,7 @@ def test_the_load_is_spread_over_all_but_the_slowest() -> None:
 
 
 def test_it_is_a_function_of_its_arguments() -> None:
-    neighbors = {p: RELAY for p in (A, B, C, D)}
+    neighbors = dict.fromkeys((A, B, C, D), RELAY)
     backwards = dict(reversed(neighbors.items()))
     for seed in range(20):
         assert choose_coordinator(T, neighbors, random.Random(seed).randrange) == choose_coordinator(
