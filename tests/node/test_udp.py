@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 import trio.testing
 
 from netmesh_trio.addresses import Address
@@ -170,7 +171,7 @@ async def test_a_closed_port_and_an_oversize_datagram_do_no_harm(bind: Any) -> N
     gone.close()
     for _ in range(3):
         a.send([b"x"], 1200, where)
-        await trio.sleep(0)
+        await trio.lowlevel.checkpoint()
         a.receive_nowait()
     a.send([bytes(70_000)], 70_000, b.address)
     assert a.send_errors >= 1
@@ -258,11 +259,15 @@ async def test_a_name_that_does_not_resolve_is_said(bind: Any) -> None:
 
 async def test_closing_wakes_who_waits_and_may_be_repeated(bind: Any) -> None:
     a = await bind()
-    with pytest.raises(trio.ClosedResourceError):
-        async with trio.open_nursery(strict_exception_groups=False) as nursery:
-            nursery.start_soon(a.wait_readable)
-            await trio.testing.wait_all_tasks_blocked()
-            a.close()
+
+    async def wait() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await a.wait_readable()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        a.close()
     a.close()
 
 

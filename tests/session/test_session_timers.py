@@ -1,0 +1,162 @@
+"""Deadlines that must not spin, paths that must not flap, sizes that stop getting through."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from netmesh_trio.paths.path import Path
+from netmesh_trio.session.events import Closed
+from netmesh_trio.session.session import SessionTimes
+from tests.session.pair import KEY_A, KEY_B, Pair, Wire
+
+
+class Watched(Pair):
+    """Fails when time stands still."""
+
+    stuck = 0
+
+    def step(self, until: float = float("inf")) -> bool:
+        before = self.now
+        more = super().step(until)
+        self.stuck = self.stuck + 1 if more and self.now == before else 0
+        assert self.stuck < 2000, "deadlines in the past"
+        return more
+
+
+def test_a_keep_alive_that_a_full_window_holds_back_does_not_spin() -> None:
+    pair = Watched(times=SessionTimes(keep_alive=0.5, dead_peer=60.0))
+    pair.transfer(bytes(50_000))
+    sid = pair.a.open_stream(3)
+    assert sid is not None
+    pair.wire.down = True
+    pair.a.write(sid, bytes(1_000_000))
+    pair.run(pair.now + 30)
+    assert pair.a.closed == Closed("timeout", "silent for more than two keep-alives")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_conditions_end_in_quiet(seed: int) -> None:
+    rng = random.Random(seed)
+    pair = Watched(
+        seed,
+        wire=Wire(delay=rng.choice((0.0, 0.01, 0.3)), loss=rng.choice((0.0, 0.1, 0.4)), jitter=rng.choice((0, 0.1))),
+        times=SessionTimes(keep_alive=rng.choice((0.5, 25.0)), dead_peer=rng.choice((2.0, 30.0)), rekey=3.0),
+        window=rng.choice((4096, 1 << 20)),
+    )
+    for _ in range(10):
+        for side in pair.sides:
+            sid = side.open_stream(rng.randrange(8))
+            if sid is not None and side.closed is None:
+                side.write(sid, bytes(rng.choice((1, 3000, 100_000))))
+                if rng.random() < 0.5:
+                    side.finish(sid)
+            for known in list(side.streams.receiving):
+                side.read(known, 1 << 20)
+        pair.wire.down = rng.random() < 0.2
+        pair.run(pair.now + rng.choice((0.01, 0.2, 4.0)))
+    pair.wire.down = True
+    pair.run(pair.now + 200)
+    assert pair.a.closed is not None and pair.b.closed is not None
+
+
+def test_without_a_path_the_session_waits_quietly_and_then_ends() -> None:
+    pair = Watched()
+    pair.transfer(b"hello")
+    pair.run(1.0)
+    pair.a.remove_path(pair.a.paths[KEY_A], pair.now)
+    pair.b.remove_path(pair.b.paths[KEY_B], pair.now)
+    sid = pair.a.open_stream(3)
+    assert sid is not None
+    pair.a.write(sid, b"x")
+    pair.run(200)
+    assert pair.a.closed is not None and pair.a.closed.why == "timeout"
+
+
+def test_windows_are_given_back_whatever_becomes_of_the_streams() -> None:
+    rng = random.Random(1)
+    pair = Watched(wire=Wire(loss=0.05, delay=0.005), window=30_000)
+    for _ in range(60):
+        for side in pair.sides:
+            sid = side.open_stream(3)
+            if sid is not None:
+                side.write(sid, bytes(rng.choice((0, 10, 40_000))))
+                rng.choice((side.finish, lambda s, side=side: side.reset_stream(s, 5)))(sid)  # type: ignore[misc]
+        pair.run(pair.now + 0.05)
+        for side in pair.sides:
+            for sid in list(side.streams.receiving):
+                if rng.random() < 0.3:
+                    side.stop_stream(sid, 9)
+                side.read(sid, 20_000)
+                side.finish(sid)
+    for _ in range(200):
+        pair.run(pair.now + 0.1)
+        for side in pair.sides:
+            for sid in list(side.streams.receiving):
+                side.read(sid, 1 << 20)
+                side.finish(sid)
+    for side, other in (pair.sides, pair.sides[::-1]):
+        assert side.closed is None
+        assert not side.streams.receiving and not side.streams.sending
+        assert side.streams.received == side.streams.consumed == other.streams.sent
+        assert side.streams.peer_open == 0
+
+
+def test_a_path_that_works_one_way_only_does_not_make_the_answering_side_flap() -> None:
+    pair = Watched(seed=3, window=10_000)
+    a, b = pair.a, pair.b
+    circuit = b"circuit1"
+    pair.wires[circuit] = Wire(delay=0.03)
+    pair.transfer(bytes(20_000))
+    a.queue_challenge(a.add_path(circuit, b.peer_id, pair.now), pair.now)
+    pair.run(pair.now + 1)
+    assert a.path is not None and a.path.key == KEY_A
+    send = pair._send
+
+    def one_way(i: int, path: Path, packet: bytes) -> None:
+        if not (i == 1 and path.key == KEY_B):
+            send(i, path, packet)
+
+    pair._send = one_way  # type: ignore[method-assign]
+    back, forth = b.open_stream(3), a.open_stream(3)
+    assert back is not None and forth is not None
+    before = b.stats.path_switches
+    end = pair.now + 10
+    got = 0
+    while pair.now < end:
+        for side, sid in ((a, forth), (b, back)):
+            if side.streams.sending[sid].unsent < 1000:
+                side.write(sid, bytes(1000))
+        assert pair.step()
+        b.read(forth, 1 << 20)
+        if back in a.streams.receiving:
+            got += len(a.read(back, 1 << 20))
+    assert b.stats.path_switches - before <= 2
+    assert a.stats.path_switches <= 2
+    assert got > 500_000
+
+
+def test_a_black_hole_for_large_packets_is_seen_though_small_ones_get_through() -> None:
+    pair = Watched(wire=Wire(delay=0.01))
+    pair.transfer(bytes(200_000))
+    a = pair.a
+    assert a.path is not None and a.path.mtu.current == 1400
+    pair.wire.mtu = 1250
+    sid = a.open_stream(3)
+    assert sid is not None
+    a.write(sid, bytes(100_000))
+    a.finish(sid)
+    got = 0
+    started = pair.now
+    next_ping = pair.now
+    while got < 100_000:
+        if pair.now >= next_ping:
+            next_ping += 0.02
+            a.send_datagram(b"x", b"small")
+        if not pair.step(next_ping):
+            pair.now = next_ping
+        if sid in pair.b.streams.receiving:
+            got += len(pair.b.read(sid, 1 << 20))
+        assert pair.now - started < 6, got
+    assert a.path.mtu.current <= 1250
