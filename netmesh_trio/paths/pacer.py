@@ -33,7 +33,7 @@ class Pacer:
         self._tokens -= size
 
     def next_time(self, segment: int) -> float:
-        """When a burst worth waking up for is allowed: one packet on a slow path, else what 2 ms bring, or half a burst."""
+        """When a burst worth waking for is allowed: a packet on a slow path, else what 2 ms bring, or half a burst."""
         worth = max(segment, min(self._capacity / 2, self._rate * _BURST_TIME))
         # one byte more, so that rounding does not leave the allowance just below a packet
         wanted = worth + 1.0 - self._tokens

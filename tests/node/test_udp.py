@@ -103,7 +103,8 @@ async def test_a_batch_arrives_in_order_and_whole(bind: Any, host: str, segments
 @linux
 async def test_batches_are_used_where_the_kernel_can(bind: Any) -> None:
     sock = await bind()
-    assert sock.max_segments == 64 and sock._gro
+    assert sock.max_segments == 64
+    assert sock._gro
 
 
 async def test_without_segmentation_everything_goes_singly(bind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +116,8 @@ async def test_without_segmentation_everything_goes_singly(bind: Any, monkeypatc
 
     monkeypatch.setattr(socket, "socket", Old)
     a, b = await bind(), await bind()
-    assert a.max_segments == 1 and not b._gro
+    assert a.max_segments == 1
+    assert not b._gro
     data = [bytes((i,)) * 100 for i in range(10)]
     a.send(data, 100, b.address)
     assert await receive(b, 10) == data
@@ -195,7 +197,8 @@ async def test_a_pending_error_is_read_over(bind: Any) -> None:
     b._gro = True
     await trio.lowlevel.wait_readable(real)
     received = b.receive_nowait()
-    assert received is not None and bytes(received[0]) == b"hello"
+    assert received is not None
+    assert bytes(received[0]) == b"hello"
 
 
 async def test_what_a_full_buffer_refuses_goes_out_later_and_in_order(bind: Any) -> None:
@@ -234,7 +237,8 @@ async def test_the_queue_is_bounded(bind: Any) -> None:
     a._sock = Fake(a._sock, sendto=fails(errno.EAGAIN))
     for _ in range(300):
         a.send([b"x"], 10, b.address)
-    assert len(a._queue) == 256 and a.send_errors == 44
+    assert len(a._queue) == 256
+    assert a.send_errors == 44
 
 
 @pytest.mark.parametrize("host", HOSTS)

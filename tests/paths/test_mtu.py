@@ -63,7 +63,8 @@ def test_the_kernel_may_say_what_is_too_large() -> None:
     size = search.next_probe(0.0)
     search.on_probe_sent(size)
     search.too_large(size, 0.0)
-    assert search.current == 1200 and search.next_probe(0.0) == 0
+    assert search.current == 1200
+    assert search.next_probe(0.0) == 0
     search.too_large(1200, 1.0)
     assert search.current == 1200
 
@@ -85,9 +86,12 @@ def test_large_packets_lost_again_and_again_are_a_black_hole_too() -> None:
         assert not search.on_large_lost(1.0)
     search.large_lost = 0  # one came through
     assert [search.on_large_lost(2.0) for _ in range(6)] == [False] * 5 + [True]
-    assert search.current == 1200 and search.large_lost == 0
+    assert search.current == 1200
+    assert search.large_lost == 0
 
 
 def test_a_limit_below_the_base_is_kept() -> None:
     search = MtuSearch(1000)
-    assert search.current == 1000 and search.next_probe(0.0) == 0 and not search.on_black_hole(0.0)
+    assert search.current == 1000
+    assert search.next_probe(0.0) == 0
+    assert not search.on_black_hole(0.0)

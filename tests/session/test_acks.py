@@ -46,7 +46,8 @@ def test_runs_are_bounded_and_what_is_forgotten_counts_as_seen() -> None:
         acks.add(i, i + 1, 1, 0.0)
     assert len(acks._received) <= 256
     assert not acks.is_new(1)
-    assert acks.is_new(1999) and acks.is_new(1997)
+    assert acks.is_new(1999)
+    assert acks.is_new(1997)
     assert len(told(acks, 0.0)) == frames.ACK_MAX_RANGES
 
 
@@ -55,19 +56,22 @@ def test_every_second_packet_is_acknowledged_and_one_alone_a_little_later() -> N
     assert not acks.any
     acks.add(0, 1, 1, 1.0)
     assert acks.any
-    assert not acks.due(1.0) and acks.deadline == 1.0 + MAX_ACK_DELAY
+    assert not acks.due(1.0)
+    assert acks.deadline == 1.0 + MAX_ACK_DELAY
     assert acks.due(acks.deadline)
     acks.add(1, 2, 1, 1.01)
     assert acks.due(1.01)
     assert told(acks, 1.02) == [(0, 1)]
-    assert not acks.due(100.0) and acks.deadline == float("inf")
+    assert not acks.due(100.0)
+    assert acks.deadline == float("inf")
 
 
 def test_what_asks_for_nothing_is_not_acknowledged_by_itself() -> None:
     acks = AckTracker()
     acks.add(0, 5, 0, 1.0)
     acks.add(7, 9, 0, 1.0)
-    assert not acks.due(100.0) and acks.deadline == float("inf")
+    assert not acks.due(100.0)
+    assert acks.deadline == float("inf")
 
 
 @pytest.mark.parametrize("first", [7, 3])
@@ -102,4 +106,5 @@ def test_old_holes_do_not_lengthen_acknowledgements_for_ever() -> None:
         if now > 10.0:
             longest_after = max(longest_after, len(runs))
     assert longest_after == 1
-    assert not acks.is_new(4) and acks.is_new(5)  # to refuse replays they are kept
+    assert not acks.is_new(4)
+    assert acks.is_new(5)

@@ -53,7 +53,8 @@ def test_generations_wrap_and_always_match() -> None:
     a, b = rings()
     for generation in range(1, 600):
         renew(a, b)
-        assert a.sent_generation == generation and b.sent_generation == generation - 1
+        assert a.sent_generation == generation
+        assert b.sent_generation == generation - 1
         say(b, a)  # still with the old one: it does not know yet that we have its answer
         say(a, b)
         assert b.sent_generation == generation
@@ -74,7 +75,9 @@ def test_each_generation_has_keys_of_its_own_and_old_ones_are_forgotten() -> Non
         first(pack_nonce(1), new, None)
     say(a, b)
     renew(a, b)
-    assert b.decrypter(0) is None and b.decrypter(1) is not None and b.decrypter(2) is not None
+    assert b.decrypter(0) is None
+    assert b.decrypter(1) is not None
+    assert b.decrypter(2) is not None
     assert b.decrypter(3) is None
 
 

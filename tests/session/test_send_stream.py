@@ -29,7 +29,8 @@ def test_every_byte_is_sent_until_acknowledged_and_never_another(seed: int) -> N
         for i, value in enumerate(data):
             received[offset + i] = value
         if fin:
-            assert stream.fin and offset + len(data) == len(written)
+            assert stream.fin
+            assert offset + len(data) == len(written)
             end_received = True
         under_way.append((offset, len(data), fin))
 
@@ -97,8 +98,11 @@ def test_every_byte_is_sent_until_acknowledged_and_never_another(seed: int) -> N
         else:
             stream.on_acked(*piece)
     assert bytes(received[i] for i in range(len(written))) == written
-    assert end_received and stream.done
-    assert not stream._blobs and not stream._acked and not stream.lost
+    assert end_received
+    assert stream.done
+    assert not stream._blobs
+    assert not stream._acked
+    assert not stream.lost
 
 
 def test_the_peers_limit_holds_back_new_data_but_not_lost() -> None:
@@ -152,10 +156,12 @@ def test_a_reset_forgets_the_data(sent: int) -> None:
     stream.reset(8)
     assert stream.reset_code == 7
     assert stream.end == stream.next == sent
-    assert not stream.sendable(HUGE) and not stream.done
+    assert not stream.sendable(HUGE)
+    assert not stream.done
     stream.write(bytes(20_000))
     stream.write(b"x")
-    assert stream.end == sent and not stream._blobs
+    assert stream.end == sent
+    assert not stream._blobs
     stream.on_lost(0, sent, False)
     stream.on_acked(0, sent, False)
     assert not stream.sendable(HUGE)

@@ -58,7 +58,8 @@ def test_any_conditions_end_in_quiet(seed: int) -> None:
         pair.run(pair.now + rng.choice((0.01, 0.2, 4.0)))
     pair.wire.down = True
     pair.run(pair.now + 200)
-    assert pair.a.closed is not None and pair.b.closed is not None
+    assert pair.a.closed is not None
+    assert pair.b.closed is not None
 
 
 def test_without_a_path_the_session_waits_quietly_and_then_ends() -> None:
@@ -71,7 +72,8 @@ def test_without_a_path_the_session_waits_quietly_and_then_ends() -> None:
     assert sid is not None
     pair.a.write(sid, b"x")
     pair.run(200)
-    assert pair.a.closed is not None and pair.a.closed.why == "timeout"
+    assert pair.a.closed is not None
+    assert pair.a.closed.why == "timeout"
 
 
 def test_windows_are_given_back_whatever_becomes_of_the_streams() -> None:
@@ -82,7 +84,7 @@ def test_windows_are_given_back_whatever_becomes_of_the_streams() -> None:
             sid = side.open_stream(3)
             if sid is not None:
                 side.write(sid, bytes(rng.choice((0, 10, 40_000))))
-                rng.choice((side.finish, lambda s, side=side: side.reset_stream(s, 5)))(sid)  # type: ignore[misc]
+                rng.choice((side.finish, lambda s, side=side: side.reset_stream(s, 5)))(sid)
         pair.run(pair.now + 0.05)
         for side in pair.sides:
             for sid in list(side.streams.receiving):
@@ -98,7 +100,8 @@ def test_windows_are_given_back_whatever_becomes_of_the_streams() -> None:
                 side.finish(sid)
     for side, other in (pair.sides, pair.sides[::-1]):
         assert side.closed is None
-        assert not side.streams.receiving and not side.streams.sending
+        assert not side.streams.receiving
+        assert not side.streams.sending
         assert side.streams.received == side.streams.consumed == other.streams.sent
         assert side.streams.peer_open == 0
 
@@ -111,7 +114,8 @@ def test_a_path_that_works_one_way_only_does_not_make_the_answering_side_flap() 
     pair.transfer(bytes(20_000))
     a.queue_challenge(a.add_path(circuit, b.peer_id, pair.now), pair.now)
     pair.run(pair.now + 1)
-    assert a.path is not None and a.path.key == KEY_A
+    assert a.path is not None
+    assert a.path.key == KEY_A
     send = pair._send
 
     def one_way(i: int, path: Path, packet: bytes) -> None:
@@ -120,7 +124,8 @@ def test_a_path_that_works_one_way_only_does_not_make_the_answering_side_flap() 
 
     pair._send = one_way  # type: ignore[method-assign]
     back, forth = b.open_stream(3), a.open_stream(3)
-    assert back is not None and forth is not None
+    assert back is not None
+    assert forth is not None
     before = b.stats.path_switches
     end = pair.now + 10
     got = 0
@@ -141,7 +146,8 @@ def test_a_black_hole_for_large_packets_is_seen_though_small_ones_get_through() 
     pair = Watched(wire=Wire(delay=0.01))
     pair.transfer(bytes(200_000))
     a = pair.a
-    assert a.path is not None and a.path.mtu.current == 1400
+    assert a.path is not None
+    assert a.path.mtu.current == 1400
     pair.wire.mtu = 1250
     sid = a.open_stream(3)
     assert sid is not None

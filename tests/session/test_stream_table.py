@@ -31,7 +31,9 @@ def test_ids_count_up_by_two_from_each_side() -> None:
     a, b = table(True), table(False)
     assert [a.open(3) for _ in range(3)] == [0, 2, 4]
     assert [b.open(3) for _ in range(3)] == [1, 3, 5]
-    assert b.arrived(4) and b.arrived(0) and not b.arrived(0)
+    assert b.arrived(4)
+    assert b.arrived(0)
+    assert not b.arrived(0)
     assert not b.arrived(1)  # ours, maybe closed
     for stream_id in (7, 128, 0xFFFF_FFFE):
         with pytest.raises(DecodeError):
@@ -43,7 +45,9 @@ def test_a_closed_stream_does_not_come_back() -> None:
     assert b.arrived(0)
     end(b, 0)
     assert not b.arrived(0)
-    assert not b.sending and not b.receiving and b.peer_open == 0
+    assert not b.sending
+    assert not b.receiving
+    assert b.peer_open == 0
     assert b.forget_if_done(0)
 
 
@@ -142,7 +146,8 @@ def test_who_has_nothing_to_send_leaves_the_line() -> None:
         a.enqueue(stream)
         a.enqueue(stream)
     assert not a.alone
-    assert a.head() is None and a.alone
+    assert a.head() is None
+    assert a.alone
     one.write(b"x")
     a.enqueue(one)
     two.write(b"x")
