@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import attrs
 import trio
 
@@ -144,6 +146,7 @@ class Dialer:
                 self._give_back(circuit, relay)
 
     def _give_back(self, circuit: bytes, relay: PeerId) -> None:
+        self._engine.note_closed(circuit, relay)
         live = self._engine.direct_session(relay)
         if live is not None:
             self._engine.send_control(live, frames.SUBPROTOCOL_CIRCUIT, CloseCircuit(circuit).encode())
@@ -336,10 +339,8 @@ class Dialer:
             path = live.session.path
             if path is not None and path.address is not None:
                 self._learn(MeshUri(peer_id, HostPort(*path.address)))
-        try:
+        with suppress(PeerUnreachableError):  # no room for another session now
             self._start(peer_id)
-        except PeerUnreachableError:
-            pass  # no room for another session now
 
     # bootstrap
 

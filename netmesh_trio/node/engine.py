@@ -53,6 +53,7 @@ _MAX_HALF_OPEN = 512
 _HALF_OPEN_LIFETIME = 20.0
 _MAX_ANSWERED = 16
 _CONTROL_BUFFER = 256
+_MAX_CLOSED = 1024
 _MAX_SESSIONS_PER_PEER = 4
 #: Sessions with one peer that come up within this many seconds of each other were opened from both sides at once.
 _SIMULTANEOUS = 10.0
@@ -146,6 +147,8 @@ class Engine:
         self.dialing: dict[PeerId, Dial] = {}
         #: Circuits that end at this node: id to the neighbor that carries it.
         self.endpoints: dict[bytes, PeerId] = {}
+        #: Circuits that ended lately: messages about them may still come, and their ids are not used again.
+        self.closed_circuits: dict[bytes, PeerId] = {}
         self.handlers: dict[int, trio.MemorySendChannel[Control]] = {}
         self.responder = Responder(
             identity,
@@ -595,6 +598,12 @@ class Engine:
             if relay is not None:
                 relay.session.ping()
                 relay.drive_later()
+
+    def note_closed(self, circuit_id: bytes, neighbor: PeerId) -> None:
+        """A circuit over a neighbor is over, whoever ended it."""
+        while len(self.closed_circuits) >= _MAX_CLOSED:
+            del self.closed_circuits[next(iter(self.closed_circuits))]
+        self.closed_circuits[circuit_id] = neighbor
 
     def circuit_closed(self, circuit_id: bytes) -> None:
         """A relay says that a circuit which ends here is no more."""

@@ -137,6 +137,8 @@ class Node:
     def datagrams(self, service: str) -> trio.MemoryReceiveChannel[Datagram]:
         """The unreliable datagrams that peers send to ``service``: a bounded channel of :class:`Datagram`.  Those that
         come while it is full are dropped and counted.  Close it to stop."""
+        if self._engine.closing:
+            raise NodeClosedError("the node was closed")
         return self._engine.services.datagrams(service)
 
     # watching
@@ -200,9 +202,13 @@ def _parse_bind(bind: Bind) -> list[tuple[str, int]]:
         bind = [cast("tuple[str, int]", bind)]
     parsed: list[tuple[str, int]] = []
     for entry in cast("Sequence[tuple[str, int]]", bind):
-        host, port = entry
-        if not 0 <= port <= 65535:
-            raise ConfigError(f'cannot bind {entry!r}; give (host, port), such as ("0.0.0.0", 4650)')
+        wrong = ConfigError(f'cannot bind {entry!r}; give (host, port), such as ("0.0.0.0", 4650)')
+        try:
+            host, port = entry
+            if not 0 <= port <= 65535:
+                raise wrong
+        except (TypeError, ValueError):
+            raise wrong from None
         parsed.append((host, port))
     if not parsed:
         raise ConfigError('bind is empty; give at least one (host, port), such as ("0.0.0.0", 0)')
@@ -251,8 +257,11 @@ async def open_node(
                     _leave(engine)
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            if of_block is None and len(group.exceptions) == 1:
-                raise group.exceptions[0] from None
+            if of_block is not None:
+                raise of_block  # noqa: B904 - the group is its context
+            if len(group.exceptions) == 1:
+                lone = group.exceptions[0]
+                raise lone from lone.__cause__
             raise
         if of_block is not None:
             try:
@@ -291,7 +300,12 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
         relaying.neighbor_gone(peer_id)
 
     engine.on_neighbor_gone = neighbor_gone
-    engine.on_leave = announcing.withdraw
+
+    def leave() -> None:
+        announcing.withdraw()
+        dialer.bootstrap_connected.set()  # whoever waits for it is told that the node was closed
+
+    engine.on_leave = leave
     for number, socket in enumerate(engine.sockets):
         nursery.start_soon(engine.receive_loop, number)
         nursery.start_soon(socket.run_sender)

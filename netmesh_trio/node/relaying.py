@@ -96,6 +96,8 @@ class Relaying:
     def _on_open(self, live: LiveSession, message: OpenCircuit) -> None:
         engine = self._engine
         asker = live.peer.peer_id
+        if engine.closed_circuits.get(message.circuit_id) == asker:
+            return  # this message comes late or twice
         if message.target == engine.peer_id:
             self._end_here(live, message)
             return
@@ -160,6 +162,7 @@ class Relaying:
 
     def _on_close(self, live: LiveSession, message: CloseCircuit) -> None:
         via = live.peer.peer_id
+        self._engine.note_closed(message.circuit_id, via)
         if self._engine.endpoints.get(message.circuit_id) == via:
             self._engine.circuit_closed(message.circuit_id)
             return

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from weakref import WeakSet
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 import attrs
 import trio

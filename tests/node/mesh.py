@@ -43,7 +43,9 @@ async def open_mesh(
     async with VirtualInternet(seed=seed, delay=delay, lan_delay=lan_delay) as net:
         host = net.host("r", "203.0.113.7")
         hosts = [net.host(name, behind=behind) for name in "ab"]
-        async with open_node(Identity.generate(), ("0.0.0.0", 4650), config=relay_config or config, network=host) as relay:
+        async with open_node(
+            Identity.generate(), ("0.0.0.0", 4650), config=relay_config or config, network=host
+        ) as relay:
             uri = f"netmesh://{relay.peer_id}@203.0.113.7:4650"
             async with open_node(
                 Identity.generate(), bootstrap=[uri], config=a_config or config, network=hosts[0]

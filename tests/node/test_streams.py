@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import trio
@@ -89,8 +90,8 @@ async def test_trio_check_clogged(autojump_clock: trio.testing.MockClock) -> Non
 
 
 async def test_tls_inside(mesh: Mesh, autojump_clock: trio.testing.MockClock, tmp_path: object) -> None:
-    trustme = pytest.importorskip("trustme")
-    authority = trustme.CA()
+    trustme: Any = pytest.importorskip("trustme")
+    authority: Any = trustme.CA()
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert("b.example").configure_cert(server_context)
     client_context = ssl.create_default_context()
@@ -141,7 +142,12 @@ async def test_two_tasks(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> 
         await settle()
         with pytest.raises(trio.BusyResourceError):
             await near.receive_some()
-        for call in (lambda: near.send_all(b"x"), near.send_eof, near.wait_send_all_might_not_block):
+        calls: list[Callable[[], Awaitable[None]]] = [
+            lambda: near.send_all(b"x"),
+            near.send_eof,
+            near.wait_send_all_might_not_block,
+        ]
+        for call in calls:
             with pytest.raises(trio.BusyResourceError):
                 await call()
         nursery.cancel_scope.cancel()
@@ -219,7 +225,7 @@ async def test_peer_closes_while_we_send(mesh: Mesh, autojump_clock: trio.testin
     async with trio.open_nursery() as nursery:
 
         async def send() -> None:
-            with pytest.raises(StreamResetError, match="closed") as info:
+            with pytest.raises(StreamResetError, match="closed") as info:  # noqa: PT012
                 while True:
                     await near.send_all(bytes(100_000))
             assert info.value.code == CODE_CLOSED
@@ -433,7 +439,7 @@ def test_any_interleaving(script: list[tuple[int, tuple[str, int], int]], loss: 
 async def test_low_priority_is_not_starved(autojump_clock: trio.testing.MockClock) -> None:
     async with open_mesh() as mesh:
         for host in mesh.net.hosts.values():
-            host.link.rate = 2_000_000
+            host.link.rate = 500_000
         peer = await connect(mesh.a, mesh.b)
         received = {"high": 0, "low": 0}
 
@@ -453,9 +459,9 @@ async def test_low_priority_is_not_starved(autojump_clock: trio.testing.MockCloc
             nursery.start_soon(trio.serve_listeners, count, [listener])
             nursery.start_soon(flood, "high", 7)
             nursery.start_soon(flood, "low", 0)
-            await trio.sleep(8)
+            await trio.sleep(6)
             nursery.cancel_scope.cancel()
-        assert received["low"] > 20_000
+        assert received["low"] > 10_000
         assert received["high"] > 5 * received["low"]
 
 
