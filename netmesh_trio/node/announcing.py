@@ -42,7 +42,9 @@ class Announcing:
 
     def tags(self) -> tuple[str, ...]:
         """The tags of this node's announcement."""
-        tags = ["nat:unknown"]
+        tags = [self._engine.nat_state.nat_type.tag]
+        if self._engine.config.traversal.enabled and self._engine.config.direct:
+            tags.append("nat-traversal")
         if self._engine.config.relay != "off":
             tags.append("relay-capable")
         return tuple(tags)
@@ -67,18 +69,20 @@ class Announcing:
                 continue
             self._changed = trio.Event()
             relays = self._relays()
-            said = (self.tags(), frozenset(relays), self._sequence)
+            said = (self.tags(), self._engine.nat_state, frozenset(relays), self._sequence)
             if said == self._said and not refresh.cancelled_caught:
                 continue
             tokens -= 1
             self._sequence += 1
-            self._said = (self.tags(), frozenset(relays), self._sequence)
+            self._said = (self.tags(), self._engine.nat_state, frozenset(relays), self._sequence)
             self._publish(
                 Announcement(
                     peer_id=self._engine.peer_id,
                     sequence=self._sequence,
                     lifetime_s=_LIFETIME,
                     tags=self.tags(),
+                    reflex=self._engine.nat_state.reflex,
+                    reflex6=self._engine.nat_state.reflex6,
                     relays=relays,
                 )
             )
@@ -115,6 +119,8 @@ class Announcing:
                     continue
                 neighbor = control.live.peer.peer_id
                 decision = self._store.accept(envelope, neighbor, engine.now())
+                if decision.verdict is Verdict.NEW:
+                    engine.on_peer_moved(envelope.announcement.peer_id)
                 if decision.forward is not None:
                     self._flood(decision.forward, neighbor)
                 if decision.reply is not None and control.live.session.closed is None:

@@ -294,12 +294,13 @@ class Dialer:
         self._nursery.start_soon(self._regain, live, path)
 
     async def _regain(self, live: LiveSession, path: Path) -> None:
-        """Ask on a direct path that fell silent, now and then: what was in its way may pass."""
+        """Ask on a direct path that was left, now and then: what was in its way may pass.  A session on the way over
+        others makes a node no neighbor, and such a relay carries nothing."""
         session = live.session
         for delay in _REGAIN:
             await trio.sleep(delay)
             present = session.path
-            if session.closed is not None or session.paths.get(path.key) is not path or not path.suspect:
+            if session.closed is not None or session.paths.get(path.key) is not path:
                 return
             if present is not None and present.kind is PathKind.DIRECT and not present.suspect:
                 return

@@ -35,6 +35,8 @@ from ..session.handshake import (
 from ..session.keys import KeyRing
 from ..session.outgoing import Transmit
 from ..session.session import CLOSE_NORMAL, Session, SessionTimes
+from ..traversal.classify import NatState
+from ..traversal.stats import TraversalStats
 from ..wire import packets
 from ..wire.errors import DecodeError
 from ..wire.hello import Hello
@@ -163,6 +165,9 @@ class Engine:
             rekey=config.rekey_interval,
         )
         self.closing = False
+        self.traversal = TraversalStats()
+        #: What is known of the NAT that this node is behind; set by the classification.
+        self.nat_state = NatState()
         self._stranger_budget = TokenBucket(50.0, 50.0)
         self._touched: list[LiveSession] = []
         # what other rooms of the node do; set by them
@@ -174,6 +179,9 @@ class Engine:
         self.on_lost_direct: Callable[[LiveSession, Path], None] = lambda *_: None
         self.on_circuit_unused: Callable[[bytes, PeerId], None] = lambda *_: None
         self.on_stranger: Callable[[PeerId], None] = lambda _: None
+        self.on_path_changed: Callable[[LiveSession, Path], None] = lambda *_: None
+        self.on_network_changed: Callable[[], None] = lambda: None
+        self.on_peer_moved: Callable[[PeerId], None] = lambda _: None
         self.on_leave: Callable[[], None] = lambda: None
         self.connect: Callable[[PeerId], Awaitable[object]] = _nobody
 
@@ -572,15 +580,18 @@ class Engine:
         elif event.old is not None:
             failed = event.old.suspect or event.old.failed
             self.counters.path_failovers += failed
+            if failed:
+                self.traversal.record_path_failover()
             reason = "gone" if event.old.failed else "silent" if failed else "better"
             if peer.live is live:
                 self.events.emit(
                     PathChanged(peer_id=peer.peer_id, path=peer.report(event.path), reason=reason)
                 )
-            if failed and event.old.kind is PathKind.DIRECT:
+            if event.old.kind is PathKind.DIRECT and event.path.kind is PathKind.RELAYED:
                 self.on_lost_direct(live, event.old)
         if event.path.kind is PathKind.DIRECT and (event.old is None or event.old.kind is PathKind.RELAYED):
             self.on_new_neighbor(live)
+        self.on_path_changed(live, event.path)
         self.on_neighbors_changed()
         peer.wake()
 

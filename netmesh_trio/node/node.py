@@ -8,24 +8,28 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
+import attrs
 import trio
 
 from ..addresses import Address, HostPort, MeshUri
 from ..config import NodeConfig
 from ..errors import AddressError, ConfigError, NodeClosedError
-from ..events import Event
+from ..events import Event, EventsLost, PathReport
 from ..identity import Identity, PeerId
 from ..routing.circuits import RelayLimits, RelayTable
 from ..routing.store import AnnouncementStore
 from ..stats import NodeStats
+from ..traversal.stats import TraversalStatsSnapshot
 from .announcing import Announcing
 from .dialing import Dialer
 from .engine import Engine
 from .network import Network
 from .peer import Peer
 from .relaying import Relaying
+from .rendezvous import Rendezvous
 from .services import Datagram, Listener
 from .udp import KernelNetwork
+from .upgrading import Upgrader
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -46,12 +50,14 @@ class Node:
         store: AnnouncementStore,
         table: RelayTable,
         dialer: Dialer,
+        upgrader: Upgrader,
         bootstrap: tuple[MeshUri, ...],
     ) -> None:
         self._engine = engine
         self._store = store
         self._table = table
         self._dialer = dialer
+        self._upgrader = upgrader
         self._bootstrap = bootstrap
 
     def __repr__(self) -> str:
@@ -124,6 +130,21 @@ class Node:
             raise NodeClosedError("the node was closed")
         await self._dialer.connect(parsed)
         return self._engine.peer(peer_id)
+
+    async def connect_direct(self, target: PeerId | MeshUri | str) -> PathReport:
+        """Have a session with a peer, as :meth:`connect`, and look for a direct path once.
+
+        Returns the path that data takes in the end: direct, or over the relay with the reason in ``error``; either
+        way the peer is connected.  Raises what :meth:`connect` raises.
+        """
+        started = trio.current_time()
+        peer = await self.connect(target)
+        report = await self._upgrader.connect_direct(peer)
+        return attrs.evolve(report, elapsed=trio.current_time() - started)
+
+    def traversal_stats(self) -> TraversalStatsSnapshot:
+        """A frozen snapshot of the counters of the search for shorter paths."""
+        return self._engine.traversal.snapshot()
 
     # services
 
@@ -293,6 +314,8 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
     dialer = Dialer(engine, store, nursery)
     relaying = Relaying(engine, table, store, dialer)
     announcing = Announcing(engine, store, nursery)
+    rendezvous = Rendezvous(engine, store, engine.traversal, nursery)
+    upgrader = Upgrader(engine, rendezvous, engine.traversal, nursery)
     engine.on_new_neighbor = announcing.new_neighbor
 
     def neighbor_gone(peer_id: PeerId) -> None:
@@ -310,12 +333,14 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
         nursery.start_soon(engine.receive_loop, number)
         nursery.start_soon(socket.run_sender)
     nursery.start_soon(engine.timers.run)
+    nursery.start_soon(rendezvous.run)
+    nursery.start_soon(upgrader.run)
     for task in (relaying.run, relaying.run_expiry, announcing.run, announcing.handle, announcing.run_expiry):
         nursery.start_soon(task)
     for uri in bootstrap:
         if uri.peer_id != engine.peer_id:
             nursery.start_soon(dialer.keep_bootstrap, uri)
-    return Node(engine, store, table, dialer, bootstrap)
+    return Node(engine, store, table, dialer, upgrader, bootstrap)
 
 
 async def _flush(engine: Engine) -> None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from ..errors import DatagramTooLargeError, NodeClosedError, PeerUnreachableError
-from ..events import PathReport
+from ..events import PathKind, PathReport
 from ..identity import PeerId
 from ..paths.path import Path
 from ..session.streams import DEFAULT_PRIORITY
+from ..traversal.errors import TraversalError, UnsupportedError
 from ..wire.hello import service_tag
 from .services import encode_service
 
@@ -33,6 +34,8 @@ class Peer:
         self.sessions: list[LiveSession] = []
         #: The session for new streams.  (For the node.)
         self.live: LiveSession | None = None
+        #: Why the last attempt at a direct path failed.  (For the node.)
+        self.failure: TraversalError | None = None
         #: Whether its connection was reported.  (For the node.)
         self.announced = False
         self._changed = trio.lowlevel.ParkingLot()
@@ -57,6 +60,31 @@ class Peer:
         """The path that data takes now; None without a session."""
         path = self.live.session.path if self.live is not None else None
         return None if path is None else self.report(path)
+
+    @property
+    def why_not_direct(self) -> TraversalError | None:
+        """Why data takes a relay, as far as that is known: the failure of a mere optimization.
+
+        None on a direct path, without a session, and while nothing has failed yet.
+        """
+        path = self.live.session.path if self.live is not None else None
+        if path is None or path.kind is PathKind.DIRECT:
+            return None
+        config = self._engine.config
+        if self.failure is None and not (config.direct and config.traversal.enabled):
+            return UnsupportedError("this node was told to stay on the relay")
+        return self.failure
+
+    async def wait_direct(self) -> PathReport:
+        """Wait until data takes a direct path; it may take for ever, and data flows over the relay meanwhile."""
+        await trio.lowlevel.checkpoint()
+        while True:
+            report = self.path
+            if report is not None and report.kind is PathKind.DIRECT:
+                return report
+            if self._engine.closing:
+                raise NodeClosedError("the node was closed")
+            await self.wait_change()
 
     def paths(self) -> list[PathReport]:
         """All paths that are known to work, the present one first."""

@@ -52,7 +52,7 @@ class Path:
         "rtt",
         "suspect",
         "tokens",
-        "train",
+        "trains",
         "validated",
         "via",
     )
@@ -88,8 +88,8 @@ class Path:
         self.doubted_at = now
         #: Challenges under way: token to the time it was sent.
         self.tokens: dict[bytes, float] = {}
-        #: A punch attempt sends the challenges, at times of its own.
-        self.train = False
+        #: Punch attempts that send challenges here, at times of their own.
+        self.trains = 0
         #: Among direct paths the lower goes first: 0 in the same network, 1 elsewhere.
         self.rank = 0 if isinstance(key, tuple) and _is_near(key[1]) else 1
 

@@ -395,7 +395,7 @@ class Session:
             or not self.initiator
             or self.path.suspect
             # whoever only receives has no timeout of its own that shows a path to be dead
-            or now - self.path.last_received > self.path.rtt.pto()
+            or now - self.path.last_received > self.path.rtt.pto() * (3 if self.path.kind is PathKind.DIRECT else 1)
         ):
             if path.suspect and self.path is not None:
                 # it carries the peer's packets to us, but not ours to the peer, as far as we know: ask first
@@ -546,7 +546,7 @@ class Session:
             path.rtt.sample(now - sent_at, 0.0)
         path.last_received = now
         present = self.path
-        if present is not None and present is not path and present.pto_count:
+        if present is not None and present is not path and present.kind is PathKind.RELAYED and present.pto_count:
             # asked at the same time, only the other answered
             present.suspect = present.suspect or present.last_received < sent_at
         self.validate(path, now)
@@ -795,7 +795,7 @@ class Session:
         for path in self.paths.values():
             if path.eliciting_in_flight:
                 deadline = min(deadline, path.loss_time, self._pto_time(path))
-            if path.tokens and not path.validated and not path.train:
+            if path.tokens and not path.validated and not path.trains:
                 deadline = min(deadline, self._challenge_time(path))
         if self.initiator:
             due = self.last_received if self._many_packets() else self._rekeyed_at + times.rekey
@@ -833,7 +833,7 @@ class Session:
         for path in list(self.paths.values()):
             if path.eliciting_in_flight and now >= self._pto_time(path):
                 self._on_pto(path, now)
-            if path.tokens and not path.validated and not path.train and now >= self._challenge_time(path):
+            if path.tokens and not path.validated and not path.trains and now >= self._challenge_time(path):
                 if len(path.tokens) < _CHALLENGE_TRIES:
                     self.queue_challenge(path, now)
                 else:
@@ -864,7 +864,8 @@ class Session:
         self.out.probes = 2
         if path.pto_count == 1:
             path.doubted_at = now
-            self.events.append(PathSuspect(path))  # early: asking the other ways takes a round trip, too
+            if path.kind is PathKind.RELAYED:
+                self.events.append(PathSuspect(path))  # early: asking the other ways takes a round trip, too
         elif path.pto_count == 2:
             path.suspect = True
             self.events.append(PathSuspect(path))

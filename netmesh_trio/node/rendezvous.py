@@ -1,0 +1,424 @@
+"""Rendezvous (subprotocol 0x0D01): coordinator, initiator and responder of a punch, and the attempt itself.
+
+Each attempt is one nursery: the keep-alive train, the wait for a direct path, and the deadline.  Leaving it, in
+whatever way, leaves nothing behind but a path that works.  The traffic rides the relay all the while.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import attrs
+import trio
+
+from ..addresses import Address
+from ..events import PathKind
+from ..identity import PeerId
+from ..paths.path import Path
+from ..routing.store import AnnouncementStore
+from ..traversal.candidates import Interface, Surroundings, gather, select
+from ..traversal.classify import NatType
+from ..traversal.coordinator import Neighbor, choose_coordinator
+from ..traversal.errors import (
+    PeerNotReachableError,
+    PunchFailedError,
+    RendezvousNoRelayError,
+    RendezvousRejectedError,
+    TraversalError,
+    UnsupportedError,
+)
+from ..traversal.guard import IntroduceGuard, Verdict
+from ..traversal.matrix import PairHints, PunchAction, pair_action, refine
+from ..traversal.mediation import Coordinator, Introduction, Seen
+from ..traversal.rendezvous import (
+    PUNCH_ID_SIZE,
+    Candidate,
+    Candidates,
+    PunchAck,
+    PunchIntroduce,
+    PunchReject,
+    PunchRequest,
+    RejectReason,
+    decode_rendezvous_message_untrusted,
+)
+from ..traversal.stats import TraversalStats
+from ..wire import frames
+from ..wire.errors import DecodeError
+from .engine import Engine
+from .live import LiveSession
+
+__all__ = ["Rendezvous"]
+
+# An end waits so many round trips over the relay for the other's candidates, then goes by what was announced.
+_PATIENCE = 3.0
+_MIN_PATIENCE = 0.2
+# Seconds that a coordinator has to answer, and that the last packet of a train has to be answered.
+_ANSWER_TIME = 2.0
+_LAST_ANSWER_TIME = 1.0
+_MAX_TOLD = 4096
+_MAX_TARGETS = 8
+_MAX_RESPONDING = 8
+
+
+@attrs.define(eq=False)
+class _Attempt:
+    """An attempt of ours, and what came in for it."""
+
+    punch_id: bytes
+    told: trio.Event = attrs.field(factory=trio.Event)
+    answered: trio.Event = attrs.field(factory=trio.Event)
+    introduction: PunchIntroduce | None = None
+    rejection: RejectReason | None = None
+    #: Why it failed, if nothing better is known in the end.
+    failure: TraversalError | None = None
+
+
+class Rendezvous:
+    """The rendezvous subprotocol of a node."""
+
+    def __init__(
+        self, engine: Engine, store: AnnouncementStore, stats: TraversalStats, nursery: trio.Nursery
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._stats = stats
+        self._nursery = nursery
+        self._config = engine.config.traversal
+        self._messages = engine.open_handler(frames.SUBPROTOCOL_RENDEZVOUS)
+        self._coordinator = Coordinator(max_lead=self._config.punch_fire_lead)
+        self._guard = IntroduceGuard()
+        self._attempts: dict[bytes, _Attempt] = {}
+        # what peers told us inside their sessions
+        self._told: dict[PeerId, Candidates] = {}
+        self._responding: set[PeerId] = set()
+        self._random_below: Callable[[int], int] = random.SystemRandom().randrange
+
+    # messages
+
+    async def run(self) -> None:
+        """Handle messages for ever."""
+        async with self._messages:
+            async for control in self._messages:
+                live = control.live
+                if live.session.closed is not None or not self._takes_part:
+                    continue
+                try:
+                    message = decode_rendezvous_message_untrusted(control.payload)
+                except DecodeError:
+                    self._engine.counters.invalid_control += 1
+                    continue
+                if isinstance(message, PunchRequest):
+                    self._on_request(live, message)
+                elif isinstance(message, PunchIntroduce):
+                    self._on_introduce(live, message)
+                elif isinstance(message, PunchReject):
+                    self._on_reject(live, message)
+                elif isinstance(message, Candidates):
+                    self._on_candidates(live, message)
+                # a PunchAck asks for nothing: who sent the request sees the answered probe itself
+
+    @property
+    def _takes_part(self) -> bool:
+        return self._config.enabled and self._engine.config.direct
+
+    def _send(self, live: LiveSession, payload: bytes) -> None:
+        self._engine.send_control(live, frames.SUBPROTOCOL_RENDEZVOUS, payload)
+
+    def _on_request(self, live: LiveSession, request: PunchRequest) -> None:
+        """Somebody wants to be introduced: we are the coordinator."""
+        outcome = self._coordinator.on_request(request, live.peer.peer_id, self._seen, self._engine.now())
+        if isinstance(outcome, Introduction):
+            target = self._engine.direct_session(request.target)
+            if target is not None:
+                self._send(target, outcome.to_target.encode())
+                self._send(live, outcome.to_requester.encode())
+        else:
+            self._send(live, outcome.encode())
+
+    def _seen(self, peer_id: PeerId) -> Seen | None:
+        peer = self._engine.peers.get(peer_id)
+        path = peer.live.session.path if peer is not None and peer.live is not None else None
+        if path is None:
+            return None
+        known = self._store.get(peer_id)
+        return Seen(
+            observed=path.address,
+            announced=known.reflex if known is not None else None,
+            rtt=path.rtt.smoothed if path.rtt.samples else None,
+        )
+
+    def _on_introduce(self, live: LiveSession, message: PunchIntroduce) -> None:
+        verdict = self._guard.on_introduce(
+            message, live.peer.peer_id, self._known_hosts(message.peer), self._engine.now()
+        )
+        if verdict is not Verdict.ACCEPTED:
+            return
+        attempt = self._attempts.get(message.punch_id)
+        if not message.initiator:
+            self._nursery.start_soon(self._answer_introduction, message)
+        elif attempt is not None:
+            attempt.introduction = message
+            attempt.answered.set()
+
+    def _on_reject(self, live: LiveSession, message: PunchReject) -> None:
+        if self._guard.requests.take(message.punch_id, live.peer.peer_id) is not None:
+            attempt = self._attempts.get(message.punch_id)
+            if attempt is not None:
+                attempt.rejection = message.reason
+                attempt.answered.set()
+
+    def _on_candidates(self, live: LiveSession, message: Candidates) -> None:
+        peer_id = live.peer.peer_id
+        while len(self._told) >= _MAX_TOLD:
+            del self._told[next(iter(self._told))]
+        self._told.pop(peer_id, None)
+        self._told[peer_id] = message
+        if message.reply_wanted:
+            self._send(live, Candidates(message.punch_id, self._candidates()).encode())
+        attempt = None if message.punch_id is None else self._attempts.get(message.punch_id)
+        if attempt is not None:
+            attempt.told.set()
+        elif peer_id not in self._responding and len(self._responding) < _MAX_RESPONDING:
+            # the other end tries: it needs our packets as much as we need its own
+            targets = self._targets(peer_id, near_only=not message.speak_first)
+            if targets:
+                self._nursery.start_soon(self._answer_candidates, live, targets)
+            else:
+                live.peer.failure = PunchFailedError(self._why_skipped(peer_id))
+
+    # what is known of either end
+
+    def _interfaces(self) -> list[Interface]:
+        return [Interface(host) for host in self._engine.network.interface_addresses()]
+
+    def _bound(self) -> list[Address]:
+        return [socket.address for socket in self._engine.sockets]
+
+    def _reflexes(self) -> list[Address]:
+        state = self._engine.nat_state
+        return [reflex for reflex in (state.reflex, state.reflex6) if reflex is not None]
+
+    def _candidates(self) -> tuple[Candidate, ...]:
+        return gather(self._interfaces(), self._bound(), reflexes=self._reflexes())
+
+    def _announced(self, peer_id: PeerId) -> list[Address]:
+        known = self._store.get(peer_id)
+        if known is None:
+            return []
+        return [reflex for reflex in (known.reflex, known.reflex6) if reflex is not None]
+
+    def _known_hosts(self, peer_id: PeerId) -> set[str] | None:
+        peer = self._engine.peers.get(peer_id)
+        if peer is None or peer.live is None:
+            return None
+        told = self._told.get(peer_id)
+        hosts = {reflex.host for reflex in self._announced(peer_id)}
+        return hosts | {c.address.host for c in told.candidates} if told is not None else hosts
+
+    def _kinds(self, peer_id: PeerId) -> tuple[NatType, NatType]:
+        known = self._store.get(peer_id)
+        remote = NatType.of_tags(known.tags) if known is not None else NatType.UNKNOWN
+        return self._engine.nat_state.nat_type, remote
+
+    def _why_skipped(self, peer_id: PeerId) -> str:
+        local, remote = self._kinds(peer_id)
+        return f"NAT here {local}, NAT of the peer {remote}: no direct path without guessing ports"
+
+    def _targets(self, peer_id: PeerId, *, near_only: bool) -> list[Address]:
+        """Where to send to, LAN first: what the peer told us as far as that is safe, and what it announced."""
+        told = self._told.get(peer_id)
+        announced = self._announced(peer_id)
+        mine = Surroundings.of(self._interfaces(), self._bound(), self._reflexes())
+        chosen = select(told.candidates if told is not None else (), mine, {a.host for a in announced})
+        targets = [candidate.address for candidate in chosen]
+        if near_only:
+            return [a for a in targets if a.is_private or a.is_loopback or a.family == 6]
+        return [*targets, *(a for a in announced if a not in targets)][:_MAX_TARGETS]
+
+    def _hints(self, peer_id: PeerId) -> PairHints:
+        told = self._told.get(peer_id)
+        return PairHints(remote_filtering=told.filtering if told is not None else None)
+
+    # attempts of ours
+
+    async def attempt(self, live: LiveSession) -> Path:
+        """Look for a direct path for a relayed session.  Raises TraversalError; the session rides the relay on."""
+        if not self._takes_part:
+            raise UnsupportedError("this node was told to stay on the relay")
+        known = self._store.get(live.peer.peer_id)
+        if known is not None and "nat-traversal" not in known.tags:
+            raise UnsupportedError("the peer does not take part in the search for shorter paths")
+        attempt = _Attempt(self._engine.random_bytes(PUNCH_ID_SIZE))
+        self._attempts[attempt.punch_id] = attempt
+        try:
+            with trio.move_on_after(self._config.punch_deadline):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._until_direct, live, nursery.cancel_scope)
+                    await self._try(live, attempt)
+                    nursery.cancel_scope.cancel()
+        finally:
+            del self._attempts[attempt.punch_id]
+            self._guard.requests.cancel(attempt.punch_id)
+            self._guard.finished(attempt.punch_id)
+        path = live.session.path
+        if live.session.closed is not None:
+            raise PeerNotReachableError("the session ended meanwhile")
+        if path is not None and path.kind is PathKind.DIRECT:
+            if attempt.introduction is not None:
+                self._stats.record_punch_success()
+            return path
+        if attempt.introduction is not None:
+            self._stats.record_punch_timeout()
+        raise attempt.failure or PunchFailedError("no probe was answered in time")
+
+    async def _try(self, live: LiveSession, attempt: _Attempt) -> None:
+        """Everything that an attempt does; returns when nothing more can come of it."""
+        peer_id = live.peer.peer_id
+        local, remote = self._kinds(peer_id)
+        action = pair_action(local, remote)
+        speak_first = action is not PunchAction.SKIP
+        ours = Candidates(attempt.punch_id, self._candidates(), reply_wanted=True, speak_first=speak_first)
+        self._send(live, ours.encode())
+        async with trio.open_nursery() as nursery:
+            if action is PunchAction.PUNCH:
+                nursery.start_soon(self._punch, live, attempt)
+            path = live.session.path
+            rtt = path.rtt.smoothed if path is not None else 0.0
+            with trio.move_on_after(max(_MIN_PATIENCE, _PATIENCE * rtt)):
+                await attempt.told.wait()
+            action = refine(action, self._hints(peer_id))
+            targets = self._targets(peer_id, near_only=action is PunchAction.SKIP)
+            if targets:
+                await self._train(live, targets)
+            elif action is PunchAction.SKIP:
+                attempt.failure = PunchFailedError(self._why_skipped(peer_id))
+
+    async def _punch(self, live: LiveSession, attempt: _Attempt) -> None:
+        """Have a coordinator introduce us, and send when it says so."""
+        peer_id = live.peer.peer_id
+        engine = self._engine
+        excluded: set[PeerId] = set()
+        while len(excluded) < 3:
+            coordinator = self._choose_coordinator(live, excluded)
+            session = engine.direct_session(coordinator) if coordinator is not None else None
+            if coordinator is None or session is None:
+                if not excluded:
+                    self._stats.record_rendezvous_no_relay()
+                    attempt.failure = RendezvousNoRelayError("no connected peer can introduce the two")
+                return
+            excluded.add(coordinator)
+            path = session.session.path
+            reflex = engine.nat_state.reflex
+            expected = self._guard.requests.expect(attempt.punch_id, coordinator, peer_id)
+            if reflex is None or path is None or not expected:
+                attempt.failure = RendezvousRejectedError(RejectReason.UNKNOWN_REFLEX.value)
+                return
+            attempt.answered = trio.Event()
+            attempt.rejection = None
+            self._send(session, PunchRequest(attempt.punch_id, peer_id, reflex).encode())
+            with trio.move_on_after(_ANSWER_TIME):
+                await attempt.answered.wait()
+            if attempt.introduction is not None:
+                self._stats.record_punch_attempt()
+                attempt.failure = None
+                await trio.sleep(attempt.introduction.delay)
+                await self._train(live, [attempt.introduction.reflex])
+                return
+            self._guard.requests.cancel(attempt.punch_id)
+            if attempt.rejection is not None:
+                self._stats.record_punch_rejection()
+                attempt.failure = RendezvousRejectedError(attempt.rejection.value)
+            else:
+                attempt.failure = PeerNotReachableError("the coordinator did not answer")
+
+    def _choose_coordinator(self, live: LiveSession, exclude: set[PeerId]) -> PeerId | None:
+        peer_id = live.peer.peer_id
+        neighbors = {}
+        for neighbor, rtt in self._engine.neighbors().items():
+            known = self._store.get(neighbor)
+            neighbors[neighbor] = Neighbor(known is not None and known.relay_capable, rtt)
+        target = self._store.get(peer_id)
+        path = live.session.path
+        return choose_coordinator(
+            peer_id,
+            neighbors,
+            self._random_below,
+            forwarding=path.via if path is not None else None,
+            target_relays=target.relays if target is not None else (),
+            exclude=exclude,
+        )
+
+    # attempts of others
+
+    async def _answer_introduction(self, message: PunchIntroduce) -> None:
+        """A coordinator introduced us to a peer that we have a session with: send at the same moment as it does."""
+        try:
+            live = self._engine.peer(message.peer).live
+            if live is not None and await self._answer(live, [message.reflex], message.delay):
+                path = live.session.path
+                self._send(live, PunchAck(message.punch_id, path.address if path is not None else None).encode())
+        finally:
+            self._guard.finished(message.punch_id)
+
+    async def _answer_candidates(self, live: LiveSession, targets: Sequence[Address]) -> None:
+        peer_id = live.peer.peer_id
+        self._responding.add(peer_id)
+        try:
+            await self._answer(live, targets, 0.0)
+        finally:
+            self._responding.discard(peer_id)
+
+    async def _answer(self, live: LiveSession, targets: Sequence[Address], delay: float) -> bool:
+        """The responder's attempt; True if the session is on a direct path in the end."""
+        with trio.move_on_after(self._config.punch_deadline):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._until_direct, live, nursery.cancel_scope)
+                await trio.sleep(delay)
+                await self._train(live, targets)
+                nursery.cancel_scope.cancel()
+        path = live.session.path
+        if live.session.closed is None and path is not None and path.kind is PathKind.DIRECT:
+            return True
+        live.peer.failure = PunchFailedError("no probe was answered in time")
+        return False
+
+    # parts of every attempt
+
+    async def _until_direct(self, live: LiveSession, scope: trio.CancelScope) -> None:
+        """End the attempt once the session is on a direct path, or over."""
+        session = live.session
+        while session.closed is None:
+            if session.path is not None and session.path.kind is PathKind.DIRECT and not session.path.suspect:
+                break
+            await live.peer.wait_change()
+        scope.cancel()
+
+    async def _train(self, live: LiveSession, targets: Sequence[Address]) -> None:
+        """Challenges of the running session to every target, at the times of the keep-alive train.
+
+        The first that is answered has validated its path.  Those that were not, are forgotten in the end.
+        """
+        engine = self._engine
+        session = live.session
+        paths: list[Path] = []
+        start = trio.current_time()
+        try:
+            for address in targets:
+                number = engine.socket_for(address)
+                if number is not None:
+                    path = session.add_path((number, address), None, engine.now())
+                    path.trains += 1
+                    paths.append(path)
+            for offset in self._config.keep_alives:
+                await trio.sleep_until(start + offset)
+                for path in paths:
+                    if session.closed is None and not path.failed and (path.suspect or not path.validated):
+                        session.queue_challenge(path, engine.now())
+                live.drive()
+            await trio.sleep(_LAST_ANSWER_TIME)
+        finally:
+            for path in paths:
+                path.trains -= 1
+                if not path.trains and not path.validated and not path.failed:
+                    session.remove_path(path, engine.now())

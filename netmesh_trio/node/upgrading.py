@@ -1,0 +1,129 @@
+"""The background upgrade: relayed sessions move to direct paths by themselves, and ``connect_direct`` waits for it."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+
+from ..events import PathKind, PathReport
+from ..identity import PeerId
+from ..paths.path import Path
+from ..traversal.backoff import UpgradeBackoff
+from ..traversal.errors import PeerNotReachableError, TraversalError
+from ..traversal.stats import TraversalStats
+from .engine import Engine
+from .live import LiveSession
+from .peer import Peer
+from .rendezvous import Rendezvous
+
+__all__ = ["Upgrader"]
+
+
+@attrs.define(eq=False)
+class _Running:
+    """An attempt under way; whoever wants the same waits for it."""
+
+    done: trio.Event = attrs.field(factory=trio.Event)
+    error: TraversalError | None = None
+
+
+class Upgrader:
+    """Decides when to look for a shorter path, and remembers why there is none."""
+
+    def __init__(self, engine: Engine, rendezvous: Rendezvous, stats: TraversalStats, nursery: trio.Nursery) -> None:
+        self._engine = engine
+        self._rendezvous = rendezvous
+        self._stats = stats
+        self._nursery = nursery
+        traversal = engine.config.traversal
+        self._automatic = engine.config.direct and traversal.enabled and traversal.auto_direct_upgrade
+        self._backoff: UpgradeBackoff[PeerId] = UpgradeBackoff(*traversal.upgrade_backoff)
+        self._running: dict[PeerId, _Running] = {}
+        self._wake = trio.Event()
+        engine.on_path_changed = self._path_changed
+        engine.on_network_changed = self.network_changed
+        engine.on_peer_moved = self.peer_changed
+
+    def _path_changed(self, live: LiveSession, path: Path) -> None:
+        peer = live.peer
+        if path.kind is PathKind.DIRECT:
+            self._backoff.forget(peer.peer_id)
+            peer.failure = None
+        else:
+            self._wake.set()
+
+    def network_changed(self) -> None:
+        """Our NAT or our addresses are others than before: what failed may work now."""
+        self._backoff.network_changed()
+        self._wake.set()
+
+    def peer_changed(self, peer_id: PeerId) -> None:
+        """A peer announces another NAT or address than before."""
+        self._backoff.forget(peer_id)
+        self._wake.set()
+
+    @staticmethod
+    def _is_relayed(peer: Peer) -> bool:
+        path = peer.live.session.path if peer.live is not None else None
+        return path is not None and path.kind is PathKind.RELAYED
+
+    async def run(self) -> None:
+        """Begin attempts when they are due, for ever.  The side that opened the session begins, the other answers."""
+        while True:
+            self._wake = trio.Event()
+            now = self._engine.now()
+            earliest = float("inf")
+            if self._automatic:
+                for peer in list(self._engine.peers.values()):
+                    live = peer.live
+                    if live is None or not live.session.initiator or not self._is_relayed(peer):
+                        continue
+                    if peer.peer_id in self._running:
+                        continue
+                    if self._backoff.ready(peer.peer_id, now):
+                        self._stats.record_upgrade_attempt()
+                        self._begin(live, background=True)
+                    else:
+                        earliest = min(earliest, self._backoff.ready_at(peer.peer_id))
+            with trio.move_on_at(earliest):
+                await self._wake.wait()
+
+    def _begin(self, live: LiveSession, *, background: bool) -> _Running:
+        running = self._running[live.peer.peer_id] = _Running()
+        self._nursery.start_soon(self._attempt, live, running, background)
+        return running
+
+    async def _attempt(self, live: LiveSession, running: _Running, background: bool) -> None:
+        peer = live.peer
+        try:
+            await self._rendezvous.attempt(live)
+        except TraversalError as error:
+            running.error = peer.failure = error
+            self._backoff.failed(peer.peer_id, self._engine.now())
+        else:
+            if background:
+                self._stats.record_upgrade_success()
+            self._stats.record_time_to_direct(self._engine.now() - live.session.created)
+        finally:
+            del self._running[peer.peer_id]
+            running.done.set()
+            self._wake.set()
+            peer.wake()
+
+    async def connect_direct(self, peer: Peer) -> PathReport:
+        """See :meth:`Node.connect_direct`; there is a session."""
+        error: TraversalError | None = None
+        live = peer.live
+        if live is not None and self._is_relayed(peer):
+            running = self._running.get(peer.peer_id) or self._begin(live, background=False)
+            await running.done.wait()
+            error = running.error
+        path = peer.live.session.path if peer.live is not None else None
+        if path is None:
+            raise PeerNotReachableError(f"the session with {peer.peer_id.short} ended meanwhile")
+        if path.kind is PathKind.RELAYED and not path.suspect:
+            self._stats.record_relay_fallback()
+        report = peer.report(path)
+        if path.kind is PathKind.DIRECT:
+            error = None
+        return attrs.evolve(report, error=error)
