@@ -24,6 +24,8 @@ def test_every_byte_arrives_once_and_in_order_on_a_bad_wire(seed: int) -> None:
     assert pair.transfer(data) == data
     pair.run(pair.now + 15)
     assert pair.a.path is not None
+    while pair.a.path.congestion.in_flight and pair.now < 900:  # whether the peer lives may be asked just now
+        pair.step()
     assert pair.a.path.congestion.in_flight == 0
     assert pair.a.path.eliciting_in_flight == 0
 
@@ -109,6 +111,31 @@ def test_a_dead_peer_is_found_within_seconds_under_traffic() -> None:
     while pair.a.closed is None:
         assert pair.step()
     assert pair.now - started < 10
+
+
+def test_a_dead_peer_is_found_within_seconds_by_who_only_listens() -> None:
+    pair = Pair()
+    sid = pair.a.open_stream(3)
+    assert sid is not None
+    pair.a.write(sid, b"x")
+    pair.run(1.0)
+    pair.b.read(sid, 1)
+    pair.wire.down = True
+    while pair.b.closed is None:
+        assert pair.step()
+    assert pair.now < 13
+
+
+def test_open_streams_without_traffic_cost_next_to_nothing() -> None:
+    pair = Pair()
+    sid = pair.a.open_stream(3)
+    assert sid is not None
+    pair.a.write(sid, b"x")
+    pair.run(1.0)
+    before = pair.delivered
+    pair.run(1001.0)
+    assert pair.a.closed is None and pair.b.closed is None
+    assert pair.delivered - before < 200
 
 
 def test_close_is_noticed_at_once() -> None:
