@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 
@@ -32,80 +31,27 @@ from ..wire.packets import (
 from .acks import AckTracker
 from .events import (
     Closed,
-    ControlReceived,
-    DatagramReceived,
     Event,
     PathActive,
     PathSuspect,
     PathValidated,
     StreamArrived,
-    StreamsAllowed,
-    StreamStopped,
 )
+from .incoming import Incoming
 from .keys import KeyRing, Seal, pack_nonce
 from .outgoing import Outgoing, Transmit
+from .parameters import CLOSE_NORMAL, CLOSE_PROTOCOL, QUIET, SessionStats, SessionTimes
 from .receive_stream import ReceiveStream
 from .recovery import Control, Reset, Sent, SentPackets, Stop, StreamData
 from .streams import StreamTable
 
 __all__ = ["CLOSE_NORMAL", "CLOSE_PROTOCOL", "Session", "SessionStats", "SessionTimes"]
 
-CLOSE_NORMAL = 0
-CLOSE_PROTOCOL = 1
 _MAX_PATHS = 16
 # Challenges that the session sends by itself on a new path, and those under way that it remembers.
 _CHALLENGE_TRIES = 4
 _MAX_TOKENS = 10
-# Seconds without a packet, while a stream may still bring something, after which the peer is asked for a sign of life;
-# doubled with every question until stream data comes.  Only who sends would notice a dead peer otherwise.
-_QUIET = 3.0
 _INFINITY = float("inf")
-
-
-class SessionTimes(NamedTuple):
-    """Durations that govern a session, seconds."""
-
-    keep_alive: float = 25.0
-    dead_peer: float = 8.0
-    rekey: float = 600.0
-    #: Packets after which the keys are renewed, whatever the time.
-    rekey_packets: int = 1 << 28
-
-
-class SessionStats:
-    """Counters of one session; all only grow."""
-
-    __slots__ = (
-        "bytes_received",
-        "bytes_sent",
-        "control_dropped",
-        "datagrams_dropped",
-        "dropped_forged",
-        "dropped_invalid",
-        "dropped_replayed",
-        "packets_lost",
-        "packets_received",
-        "packets_sent",
-        "path_switches",
-        "unknown_controls",
-    )
-
-    def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
-
-    bytes_received: int
-    bytes_sent: int
-    control_dropped: int
-    datagrams_dropped: int
-    dropped_forged: int
-    dropped_invalid: int
-    dropped_replayed: int
-    packets_lost: int
-    packets_received: int
-    packets_sent: int
-    path_switches: int
-    unknown_controls: int
 
 
 class Session:
@@ -149,6 +95,7 @@ class Session:
         #: The path that data travels on, once there is one.
         self.path: Path | None = None
         self.out = Outgoing(self)
+        self._incoming = Incoming(self)
         self.events: list[Event] = []
         #: Ids of streams on which a read would now return something, or whose state changed.
         self.readable: set[int] = set()
@@ -164,7 +111,7 @@ class Session:
         self._rekeyed_at = now
         self._rekeyed_number = 0
         self._waiting_since = _INFINITY
-        self._quiet = _QUIET
+        self.quiet = QUIET
         self._asked_at = now
         self._moved_to: Path | None = None
 
@@ -308,7 +255,7 @@ class Session:
                 front = 0
                 if plain[0] == frames.ACK:
                     runs, delay, front = frames.read_ack(plain, 1)
-                    self._on_ack(runs, delay, path, now)
+                    self.on_ack(runs, delay, path, now)
                     if front == len(plain):
                         continue
                 if plain[front] == frames.STREAM and len(plain) > front + 13:
@@ -318,15 +265,15 @@ class Session:
                     stream_id, offset = frames.unpack_stream(plain, front + 1)
                     stream = receiving.get(stream_id)
                     if stream is None:
-                        if not self._arrived(stream_id):
+                        if not self.arrived(stream_id):
                             continue
                         stream = receiving[stream_id]
                     grown += stream.push(offset, plain, front + 13, len(plain), False)
                     if stream.stop_code is not None:
-                        self._on_stopped(stream)
+                        self.on_stopped(stream)
                     readable.add(stream_id)
                     continue
-                asks, non_probing = self._frames(plain, front, path, now)
+                asks, non_probing = self._incoming.read(plain, front, path, now)
                 eliciting += asks
                 if non_probing and number >= highest_before:
                     moved = True
@@ -334,7 +281,7 @@ class Session:
                     break
             if grown:
                 self.streams.on_grown(grown)
-                self._quiet = _QUIET
+                self.quiet = QUIET
         except DecodeError as error:
             stats.dropped_invalid += 1
             self.fail(str(error), now)
@@ -405,138 +352,14 @@ class Session:
                 return
             self._switch(path, now)
 
-    def _arrived(self, stream_id: int) -> bool:
+    def arrived(self, stream_id: int) -> bool:
+        """The peer mentions a stream that is not open: True if it thereby opens it."""
         if self.streams.arrived(stream_id):
             self.events.append(StreamArrived(stream_id))
             return True
         return False
 
-    def _frames(self, plain: bytes, at: int, path: Path, now: float) -> tuple[int, bool]:
-        """Handle a packet's frames: ``(1 if it asks for an acknowledgement, whether it is more than a probe)``."""
-        end = len(plain)
-        asks = 0
-        challenged = non_probing = False
-        while at < end:
-            kind = plain[at]
-            at += 1
-            if kind == frames.ACK:
-                runs, delay, at = frames.read_ack(plain, at)
-                self._on_ack(runs, delay, path, now)
-                continue
-            if kind == frames.PADDING:
-                break
-            if kind in (frames.PATH_CHALLENGE, frames.PATH_RESPONSE):
-                token = plain[at : at + 8]
-                at += 8
-                if len(token) != 8:
-                    raise DecodeError("path frame is cut short")
-                if kind == frames.PATH_CHALLENGE:
-                    # one answer a packet: the address may be somebody else's, who must not get more than was sent
-                    if not challenged:
-                        challenged = True
-                        self.out.queue_probe(path, bytes((frames.PATH_RESPONSE,)) + token)
-                else:
-                    self._on_path_response(token, path, now)
-                continue
-            asks = 1
-            non_probing = True
-            if frames.STREAM <= kind <= frames.STREAM_LEN_FIN:
-                at = self._on_stream(kind, plain, at)
-            elif kind == frames.CONTROL:
-                at = self._on_control(plain, at, path, now)
-            elif kind == frames.DATAGRAM:
-                service, payload, at = frames.read_datagram(plain, at)
-                self.events.append(DatagramReceived(service, payload))
-            elif kind == frames.RESET_STREAM:
-                self._need(plain, at, 16)
-                stream_id, code, size = frames.unpack_reset(plain, at)
-                at += 16
-                self._on_reset(stream_id, code, size)
-            elif kind == frames.STOP_SENDING:
-                self._need(plain, at, 8)
-                stream_id, code = frames.unpack_stop(plain, at)
-                at += 8
-                self._on_stop(stream_id, code)
-            elif kind == frames.CLOSE:
-                code, reason = frames.read_close(plain, at)
-                self._end("closed" if code == CLOSE_NORMAL else "protocol", reason)
-                return 0, True
-            elif kind != frames.PING:
-                raise DecodeError(f"unknown frame type {kind:#x}")
-        return asks, non_probing
-
-    @staticmethod
-    def _need(plain: bytes, at: int, size: int) -> None:
-        if len(plain) < at + size:
-            raise DecodeError("frame is cut short")
-
-    def _on_stream(self, kind: int, plain: bytes, at: int) -> int:
-        if kind & 2:
-            self._need(plain, at, 14)
-            stream_id, offset, size = frames.unpack_stream_len(plain, at)
-            start = at + 14
-            stop = start + size
-            self._need(plain, start, size)
-        else:
-            self._need(plain, at, 12)
-            stream_id, offset = frames.unpack_stream(plain, at)
-            start = at + 12
-            stop = len(plain)
-        stream = self.streams.receiving.get(stream_id)
-        if stream is None and self._arrived(stream_id):
-            stream = self.streams.receiving[stream_id]
-        if stream is not None:
-            self.streams.on_grown(stream.push(offset, plain, start, stop, bool(kind & 1)))
-            self._quiet = _QUIET
-            if stream.stop_code is not None:
-                self._on_stopped(stream)
-            self.readable.add(stream_id)
-        return stop
-
-    def _on_control(self, plain: bytes, at: int, path: Path, now: float) -> int:
-        self._need(plain, at, 4)
-        subprotocol, size = frames.unpack_control(plain, at)
-        start = at + 4
-        self._need(plain, start, size)
-        payload = plain[start : start + size]
-        if subprotocol == frames.SUBPROTOCOL_STREAM_WINDOW:
-            told, more = self.streams.receive_windows(payload)
-            self.drained.update(told)
-            if more:
-                self.events.append(StreamsAllowed())
-        elif subprotocol == frames.SUBPROTOCOL_REKEY:
-            answer = self.keys.receive_rekey(payload)
-            if answer is not None:
-                self.send_control(frames.SUBPROTOCOL_REKEY, answer)
-        else:
-            self.events.append(ControlReceived(subprotocol, payload, path))
-        return start + size
-
-    def _on_reset(self, stream_id: int, code: int, final_size: int) -> None:
-        stream = self.streams.receiving.get(stream_id)
-        if stream is None:
-            if not self._arrived(stream_id):
-                return
-            stream = self.streams.receiving[stream_id]
-        if stream.reset_code is None:
-            self.streams.on_grown(stream.reset(code, final_size))
-            if stream.reset_code is not None:
-                # what was not read, or never came, is given back to the session's window
-                self.streams.on_consumed(stream.discard(), stream)
-            self.readable.add(stream_id)
-            self._forget(stream_id)
-
-    def _on_stop(self, stream_id: int, code: int) -> None:
-        stream = self.streams.sending.get(stream_id)
-        if stream is None and self._arrived(stream_id):
-            stream = self.streams.sending[stream_id]
-        if stream is not None and stream.stop_code is None:
-            stream.stop_code = code
-            self.events.append(StreamStopped(stream_id, code))
-            self.drained.add(stream_id)
-            self.reset_stream(stream_id, code)
-
-    def _on_path_response(self, token: bytes, path: Path, now: float) -> None:
+    def on_path_response(self, token: bytes, path: Path, now: float) -> None:
         """An answer counts for the path that it came on, and only if the question went there: an answer that comes
         from elsewhere shows a new address, which is asked by itself."""
         sent_at = path.tokens.get(token)
@@ -556,7 +379,8 @@ class Session:
 
     # acknowledgements and loss
 
-    def _on_ack(self, runs: list[tuple[int, int]], delay: float, arrived: Path, now: float) -> None:
+    def on_ack(self, runs: list[tuple[int, int]], delay: float, arrived: Path, now: float) -> None:
+        """The peer acknowledges packets; the ACK came on the path ``arrived``."""
         largest = runs[0][1]
         if largest >= self.out.next_number:
             raise DecodeError("acknowledgement of a packet that was never sent")
@@ -595,7 +419,7 @@ class Session:
             else:
                 stream.on_acked(record.offset, packets * record.chunk, False)
                 if stream.fin:
-                    self._forget(stream.id)
+                    self.forget_if_done(stream.id)
         if newest.last > path.largest_acked:
             path.largest_acked = newest.last
         if newest.last == largest:
@@ -628,12 +452,13 @@ class Session:
             if isinstance(frame, StreamData):
                 frame.stream.on_acked(frame.offset, frame.length, frame.fin)
                 if frame.stream.fin:
-                    self._forget(frame.stream.id)
+                    self.forget_if_done(frame.stream.id)
             elif isinstance(frame, Reset):
                 frame.stream.reset_acked = True
-                self._forget(frame.stream.id)
+                self.forget_if_done(frame.stream.id)
 
-    def _forget(self, stream_id: int) -> None:
+    def forget_if_done(self, stream_id: int) -> None:
+        """Drop a stream of which nothing is left to do."""
         if self.streams.forget_if_done(stream_id):
             self.readable.add(stream_id)
 
@@ -692,7 +517,7 @@ class Session:
         if data:
             self.streams.on_consumed(len(data), stream)
         if stream.at_end:
-            self._forget(stream_id)
+            self.forget_if_done(stream_id)
         return data
 
     def reset_stream(self, stream_id: int, code: int) -> None:
@@ -711,11 +536,12 @@ class Session:
         stream.stop_code = code
         if not stream.complete:
             self.out.controls.append(Stop(stream_id, frames.encode_stop_sending(stream_id, code)))
-        self._on_stopped(stream)
+        self.on_stopped(stream)
 
-    def _on_stopped(self, stream: ReceiveStream) -> None:
+    def on_stopped(self, stream: ReceiveStream) -> None:
+        """Throw away what came in for a stream that the program reads no more."""
         self.streams.on_consumed(stream.discard(), stream)
-        self._forget(stream.id)
+        self.forget_if_done(stream.id)
 
     def accept_stream(self, stream_id: int) -> None:
         """Tell the peer that a stream of its found a taker (its window is announced)."""
@@ -762,13 +588,14 @@ class Session:
         """End the session: a CLOSE goes out on every path that works."""
         if self.closed is None:
             self.out.queue_close(frames.encode_close(code, reason))
-            self._end("closed" if code == CLOSE_NORMAL else "protocol", reason)
+            self.end("closed" if code == CLOSE_NORMAL else "protocol", reason)
 
     def fail(self, reason: str, now: float) -> None:
         """The peer broke the protocol."""
         self.close(CLOSE_PROTOCOL, reason, now)
 
-    def _end(self, why: str, detail: str) -> None:
+    def end(self, why: str, detail: str) -> None:
+        """The session is over; nothing is said to the peer."""
         if self.closed is None:
             self.closed = Closed(why, detail)
             self.events.append(self.closed)
@@ -808,7 +635,7 @@ class Session:
         return count >= self.times.rekey_packets
 
     def _ask_time(self) -> float:
-        return max(self.last_received, self._asked_at) + self._quiet
+        return max(self.last_received, self._asked_at) + self.quiet
 
     @staticmethod
     def _pto_time(path: Path) -> float:
@@ -824,10 +651,10 @@ class Session:
         if self.closed is not None:
             return
         if now >= self._waiting_since + self.times.dead_peer:
-            self._end("timeout", f"no answer for {self.times.dead_peer:g} s")
+            self.end("timeout", f"no answer for {self.times.dead_peer:g} s")
             return
         if now >= self.last_received + 2.5 * self.times.keep_alive:
-            self._end("timeout", "silent for more than two keep-alives")
+            self.end("timeout", "silent for more than two keep-alives")
             return
         self._detect_lost(now)
         for path in list(self.paths.values()):
@@ -846,7 +673,7 @@ class Session:
         if self.streams.receiving and now >= self._ask_time():
             self.out.ping = True
             self._asked_at = now
-            self._quiet = min(2 * self._quiet, self.times.keep_alive)
+            self.quiet = min(2 * self.quiet, self.times.keep_alive)
         self._rekey_if_due(now)
 
     def _on_pto(self, path: Path, now: float) -> None:
