@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
 
 import pytest
 import trio
 import trio.testing
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -89,13 +94,37 @@ async def test_trio_check_clogged(autojump_clock: trio.testing.MockClock) -> Non
         assert_no_streams(a, b)
 
 
-async def test_tls_inside(mesh: Mesh, autojump_clock: trio.testing.MockClock, tmp_path: object) -> None:
-    trustme: Any = pytest.importorskip("trustme")
-    authority: Any = trustme.CA()
+def make_certificate(folder: Path) -> Path:
+    """A certificate of b.example, signed by itself, and its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "b.example")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("b.example")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    path = folder / "certificate.pem"
+    path.write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(pem)
+    )
+    return path
+
+
+async def test_tls_inside(mesh: Mesh, autojump_clock: trio.testing.MockClock, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
     server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert("b.example").configure_cert(server_context)
-    client_context = ssl.create_default_context()
-    authority.configure_trust(client_context)
+    server_context.load_cert_chain(certificate)
+    client_context = ssl.create_default_context(cafile=certificate)
     near, far = await make_pair(mesh.a, mesh.b)
 
     async def serve() -> None:
