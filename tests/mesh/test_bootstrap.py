@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import MockClock
 
 from netmesh_trio import PeerConnected, PeerUnreachableError
@@ -19,11 +20,9 @@ async def test_a_node_that_starts_before_its_relay_gets_there(world: World, auto
     identity = world.chance.identity()
     a = await world.start("a", [f"netmesh://{identity.peer_id}@{host.address}:4650"], wait=False)
     await trio.sleep(47)
-    start = trio.current_time()
     await world.start(host, identity=identity)
     with trio.fail_after(31):
         await a.node.wait_connected()
-    print("LATE RELAY", trio.current_time() - start)
 
 
 async def test_bootstrap_by_name(world: World, autojump_clock: MockClock) -> None:
@@ -66,13 +65,11 @@ async def test_who_leaves_is_forgotten_at_once(world: World, autojump_clock: Moc
     await trio.sleep(5)
     for member in (r1, r2, b):
         assert knows(member, a)
-    events: list[object] = []
     await a.close()
     start = trio.current_time()
     while any(knows(member, a) for member in (r1, r2, b)):
         await trio.sleep(0.01)
         assert trio.current_time() - start < 0.2
-    print("LEAVE", trio.current_time() - start, events)
     start = trio.current_time()
     with pytest.raises(PeerUnreachableError, match="no connected node leads to it"):
         await b.node.connect(a.id)
@@ -86,7 +83,6 @@ async def test_who_is_killed_is_forgotten(world: World, autojump_clock: MockCloc
     start = trio.current_time()
     while relay.session(a) is not None:
         await trio.sleep(0.5)
-    print("KILLED", trio.current_time() - start)
     assert trio.current_time() - start < 65
     assert a.id not in relay.engine.neighbors()
     while knows(b, a):
@@ -97,7 +93,7 @@ async def test_who_is_killed_is_forgotten(world: World, autojump_clock: MockCloc
 
 async def test_a_connection_lost_for_a_while_is_direct_again_after(world: World, autojump_clock: MockClock) -> None:
     relays = [await world.start("r1"), await world.start("r2")]
-    a, b = await world.start("a", relays), await world.start("b", relays)
+    a = await world.start("a", relays)
     world.serve(relays[0])
     peer = await a.node.connect(relays[0].id)
     stream = await peer.open_stream("echo")
@@ -136,7 +132,7 @@ async def test_fifty_nodes_that_come_and_go(world: World, autojump_clock: MockCl
             members[number] = await world.start(victim.host, [relay])
             world.serve(members[number])
             await trio.sleep(rng.uniform(0, 1))
-    await trio.sleep(300)
+    await trio.sleep(130)
     assert len(relay.engine.sessions) == 50
     assert len(relay.engine.peers) <= 51
     assert relay.engine.half_open == {}
@@ -169,7 +165,7 @@ async def test_events_tell_of_a_peer_once(world: World, autojump_clock: MockCloc
             seen.append(event)
 
     world.nursery.start_soon(watch)
-    await trio.sleep(0)
+    await trio.lowlevel.checkpoint()
     a = await world.start("a", [relay])
     await trio.sleep(300)
     assert [type(e) for e in seen] == [PeerConnected]

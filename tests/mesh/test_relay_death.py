@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import attrs
@@ -10,7 +11,6 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from netmesh_trio.events import PathKind
 from tests.mesh.world import Member, Pattern, Receiver, World, exchange, serve_exchange
 
 #: Seconds that no stream may stand still for.
@@ -23,7 +23,6 @@ class Outcome:
 
     there: float = 0.0
     back: float = 0.0
-    switches: int = 0
 
 
 class Ends(NamedTuple):
@@ -48,26 +47,39 @@ async def two_relays(world: World, **config: object) -> Ends:
     return Ends(a, b, relays)
 
 
-async def carry(world: World, ends: Ends, size: int, disturb: object, *, both: bool = True) -> Outcome:
-    """Exchange ``size`` bytes each way while ``disturb(receiver)`` runs; no byte may be wrong."""
+async def carry(
+    world: World,
+    ends: Ends,
+    size: int,
+    disturb: Callable[[Receiver], Awaitable[None]],
+    *,
+    ways: str = "both",
+    lasting: float = 0,
+) -> Outcome:
+    """Exchange ``size`` bytes each way, or one, while ``disturb(receiver)`` runs; no byte may be wrong."""
     a, b, _ = ends
-    there, back = Pattern(1, size), Pattern(2, size if both else 10)
+    there, back = Pattern(1, size if ways != "back" else 10), Pattern(2, size if ways != "there" else 10)
     far: list[Receiver] = []
     async with trio.open_nursery() as nursery:
-        await nursery.start(serve_exchange, b, back, there, far)
+        await nursery.start(serve_exchange, b, back, there, far, "exchange", lasting)
         peer = await a.node.connect(b.id)
         stream = await peer.open_stream("exchange")
         near = Receiver(stream)
 
         async def disturber() -> None:
-            while not (far and far[0].size > size // 4):
+            watched = near if ways == "back" else far[0]
+            while watched.size <= size // 4:
                 await trio.sleep(0.01)
-            await disturb(far[0])
+            await disturb(watched)
 
+        while not far:
+            await trio.sleep(0.01)
         nursery.start_soon(disturber)
-        await exchange(stream, there, back, near)
-    start = far[0].times[0]
-    return Outcome(far[0].pause(start), near.pause(start) if both else 0.0)
+        await exchange(stream, there, back, near, lasting=lasting)
+    return Outcome(
+        far[0].pause(0) if ways != "back" else 0.0,
+        near.pause(0) if ways != "there" else 0.0,
+    )
 
 
 async def test_twenty_megabytes_both_ways_survive_their_relay(world: World, autojump_clock: MockClock) -> None:
@@ -77,17 +89,14 @@ async def test_twenty_megabytes_both_ways_survive_their_relay(world: World, auto
     session = ends.a.session(ends.b)
 
     async def disturb(_: Receiver) -> None:
-        print("KILL", trio.current_time(), ends.a.id.short, ends.b.id.short)
         await ends.carrier().kill()
 
     outcome = await carry(world, ends, 20_000_000, disturb)
     assert max(outcome.there, outcome.back) < LIMIT
     assert ends.a.session(ends.b) is session
-    print("PAUSE", outcome)
 
 
 async def one_death(world: World, seed: int, size: int) -> Outcome:
-    net = world.net
     ends = await two_relays(world)
     rng = world.chance
     delay, loss = rng.uniform(0.005, 0.1), rng.choice((0.0, 0.005, 0.02, 0.05))
@@ -99,17 +108,15 @@ async def one_death(world: World, seed: int, size: int) -> Outcome:
 
     async def disturb(_: Receiver) -> None:
         await trio.sleep(rng.uniform(0, 0.3))
-        print("KILL", trio.current_time(), ends.a.id.short, ends.b.id.short)
         await ends.carrier().kill()
 
-    outcome = await carry(world, ends, size, disturb)
-    print("DEATH", seed, round(delay, 3), loss, outcome, net)
-    return outcome
+    ways = ("both", "there", "back")[seed % 3]
+    return await carry(world, ends, size, disturb, ways=ways, lasting=4)
 
 
-@pytest.mark.parametrize("seed", range(int(os.environ.get("NETMESH_TRIO_SEEDS", "16"))))
+@pytest.mark.parametrize("seed", range(int(os.environ.get("NETMESH_TRIO_SEEDS", "30"))))
 async def test_a_relay_dies_on_good_and_bad_links(world: World, autojump_clock: MockClock, seed: int) -> None:
-    outcome = await one_death(world, seed, 1_500_000)
+    outcome = await one_death(world, seed, 400_000)
     assert max(outcome.there, outcome.back) < LIMIT
 
 
@@ -118,8 +125,6 @@ async def test_the_second_relay_dies_when_the_first_is_back(
     world: World, autojump_clock: MockClock, same_key: bool
 ) -> None:
     ends = await two_relays(world)
-    for host in world.net.hosts.values():
-        host.link.rate = 4e6
     session = ends.a.session(ends.b)
 
     async def disturb(receiver: Receiver) -> None:
@@ -134,13 +139,12 @@ async def test_the_second_relay_dies_when_the_first_is_back(
             await ends.b.node.connect(revived.uri)
         ends.relays[ends.relays.index(first)] = revived
         await trio.sleep(8)
-        assert receiver.size < 80_000_000
+        assert receiver.size < 4_000_000
         await next(r for r in ends.relays if r is not revived).kill()
 
-    outcome = await carry(world, ends, 90_000_000, disturb, both=False)
-    assert outcome.there < LIMIT
+    outcome = await carry(world, ends, 4_000_000, disturb, lasting=30)
+    assert max(outcome.there, outcome.back) < LIMIT
     assert ends.a.session(ends.b) is session
-    print("PAUSE", outcome)
 
 
 async def test_a_relay_that_leaves_costs_hardly_a_pause(world: World, autojump_clock: MockClock) -> None:
@@ -152,7 +156,6 @@ async def test_a_relay_that_leaves_costs_hardly_a_pause(world: World, autojump_c
         await ends.carrier().close()
 
     outcome = await carry(world, ends, 5_000_000, disturb)
-    print("PAUSE", outcome)
     assert max(outcome.there, outcome.back) < 0.5
 
 
@@ -170,5 +173,4 @@ async def test_a_stream_waits_for_the_only_relay_to_come_back(world: World, auto
         await world.start(relay.host, identity=relay.identity)
 
     outcome = await carry(world, ends, 3_000_000, disturb)
-    print("PAUSE", outcome)
     assert max(outcome.there, outcome.back) < LIMIT

@@ -34,7 +34,9 @@ async def test_a_chain_of_relays_carries_streams(world: World, autojump_clock: M
         # the handshake takes one round trip, however many relays there are
         assert trio.current_time() - start < 1.1 * round_trip
         path = peer.path
-        assert path is not None and path.kind is PathKind.RELAYED and path.via == line[0].id
+        assert path is not None
+        assert path.kind is PathKind.RELAYED
+        assert path.via == line[0].id
         await exchange(await peer.open_stream("exchange"), there, back)
     assert all(relay.node.statistics().relayed_packets > 400 for relay in line)
 

@@ -22,8 +22,7 @@ async def old_stream(world: World, a: Member, b: Member) -> object:
 async def broken_after(stream: object) -> float:
     start = trio.current_time()
     with pytest.raises(SessionClosedError) as caught:
-        while await stream.receive_some():
-            pass
+        await stream.receive_some()
     assert caught.value.reason == "restarted", caught.value
     return trio.current_time() - start
 
@@ -54,7 +53,6 @@ async def test_the_dialed_side_restarts_and_the_other_has_something_to_send(
     else:
         await stream.send_all(b"anybody there?")
         elapsed = await broken_after(stream)
-        print("RESTART direct", elapsed)
         assert elapsed < 2.2 * 0.04
     await new_stream(world, a, b2)
     assert [p.peer_id for p in a.node.peers()] == [b.id]
@@ -65,10 +63,9 @@ async def test_the_dialing_side_restarts_and_connects_again(world: World, autoju
     stream = await old_stream(world, b, a)
     await trio.sleep(1)  # else b would wait for the acknowledgement of its own, and see that it does not come
     await a.kill()
-    await trio.sleep(20)
+    await trio.sleep(3)
     a2 = await world.start(a.host, [b], identity=a.identity)
     elapsed = await broken_after(stream)
-    print("RESTART dials", elapsed)
     assert elapsed < 0.05
     await new_stream(world, b, a2)
 
@@ -88,8 +85,7 @@ async def test_a_restart_is_noticed_over_a_relay(
     if sends:
         await stream.send_all(b"anybody there?")
     elapsed = await broken_after(stream)
-    print("RESTART relayed", port, sends, elapsed)
-    assert elapsed < (0.5 if sends else 0.5)
+    assert elapsed < (0.5)
     await new_stream(world, a, b2)
 
 
@@ -102,10 +98,8 @@ async def test_a_relay_that_restarts_is_used_again(world: World, autojump_clock:
     await trio.sleep(1)
     await world.start(relay.host, identity=relay.identity)
     await trio.sleep(1)
-    start = trio.current_time()
     await stream.send_all(b"still there?")
     assert await stream.receive_some() == b"still there?"
-    print("RELAY RESTART", trio.current_time() - start)
 
 
 async def test_a_peer_killed_for_good_is_gone_within_seconds(world: World, autojump_clock: MockClock) -> None:

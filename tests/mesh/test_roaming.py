@@ -34,6 +34,5 @@ async def test_a_nat_reboots_with_another_address_under_a_stream(
         nursery.start_soon(reboot)
         await exchange(stream, there, back, near, lasting=6)
     pause = near.pause(near.times[0])
-    print("ROAM direct" if direct else "ROAM relayed", "receives" if receives_only else "sends", pause)
     assert a.session(b) is session
     assert pause < 8.5

@@ -163,15 +163,15 @@ class Receiver:
 
     def pause(self, after: float, before: float = float("inf")) -> float:
         """The longest time without a byte that ends after ``after`` and begins before ``before``."""
-        gaps = [b - a for a, b in zip(self.times, self.times[1:]) if b > after and a < before]
+        gaps = [b - a for a, b in zip(self.times, self.times[1:], strict=False) if b > after and a < before]
         return max(gaps, default=0.0)
 
 
 async def _send(stream: netmesh_trio.Stream, data: bytes, lasting: float) -> None:
     if lasting:
-        for piece in range(0, len(data), step := max(1, len(data) // 16)):
+        for piece in range(0, len(data), step := max(1, len(data) // 100)):
             await stream.send_all(data[piece : piece + step])
-            await trio.sleep(lasting / 16)
+            await trio.sleep(lasting / 100)
     else:
         await stream.send_all(data)
     await stream.send_eof()
