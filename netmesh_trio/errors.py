@@ -60,6 +60,9 @@ class BindError(NetmeshError, OSError):
 
     kind = "bind"
 
+    def __str__(self) -> str:
+        return str(self.args[-1]) if self.args else ""
+
 
 class NodeClosedError(NetmeshError, trio.ClosedResourceError):
     """The node was closed by its own program; open a new one."""

@@ -16,7 +16,8 @@ from netmesh_trio.cli.ping import PING_SERVICE, echo
 from netmesh_trio.cli.runner import CommandError
 from netmesh_trio.cli.transfer.outcome import lone_error
 from netmesh_trio.cli.watch import watch
-from netmesh_trio.errors import PeerUnreachableError
+from netmesh_trio.errors import AddressError, PeerUnreachableError
+from netmesh_trio.node.udp import KernelNetwork
 
 if TYPE_CHECKING:
     from netmesh_trio import Node, Stream
@@ -26,6 +27,7 @@ __all__ = ["open_stream", "peer_id_of", "running_node"]
 
 _HINT_AFTER = 5.0
 _RETRY = 1.0
+_LOOKUP = 2.0
 
 
 @asynccontextmanager
@@ -81,11 +83,20 @@ async def _wait_connected(node: Node, options: NodeOptions, reporter: Reporter, 
             nursery.cancel_scope.cancel()
         return
     tried = ", ".join(str(uri.address) for uri in options.bootstrap)
-    raise CommandError(
-        "peer-unreachable",
-        f"no bootstrap node answered within {timeout:g} s (tried {tried}): "
-        "check its address, peer id and network key, and that it runs",
-    )
+    advice = await _unknown_host(options) or "check its address, peer id and network key, and that it runs"
+    raise CommandError("peer-unreachable", f"no bootstrap node answered within {timeout:g} s (tried {tried}): {advice}")
+
+
+async def _unknown_host(options: NodeOptions) -> str | None:
+    """What is wrong with the first bootstrap host that has no address, if one has none."""
+    for uri in options.bootstrap:
+        if uri.address is not None:
+            with trio.move_on_after(_LOOKUP):
+                try:
+                    await KernelNetwork().resolve(uri.address.host, uri.address.port)
+                except AddressError as error:
+                    return str(error)
+    return None
 
 
 async def serve(node: Node, service: str, handler: Callable[[Stream], Awaitable[object]]) -> None:

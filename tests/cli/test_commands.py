@@ -214,7 +214,7 @@ def test_a_port_in_use() -> None:
         port = taken.getsockname()[1]
         with running("node", "--bind", f"127.0.0.1:{port}") as node:
             assert node.finish() == 1
-            one_line(node, f"127.0.0.1:{port}")
+            one_line(node, f"error: cannot bind 127.0.0.1:{port}")
             assert node.last("error")["kind"] == "bind"
 
 
@@ -239,6 +239,13 @@ def test_no_bootstrap_node_answers() -> None:
         assert ping.finish() == 1
         one_line(ping, "127.0.0.1:9")
         assert ping.last("error")["kind"] == "peer-unreachable"
+
+
+def test_an_unknown_bootstrap_host() -> None:
+    uri = f"netmesh://{Identity.generate().peer_id}@no-such-host.invalid:4650"
+    with running("ping", uri, *LOOPBACK, "--bootstrap", uri, "--timeout", 1) as ping:
+        assert ping.finish() == 1
+        one_line(ping, "cannot resolve 'no-such-host.invalid'")
 
 
 def test_an_unknown_host() -> None:
