@@ -14,6 +14,7 @@ import click
 from netmesh_trio.cli.demo import demo
 from netmesh_trio.cli.files import receive, send
 from netmesh_trio.cli.identity import identity
+from netmesh_trio.cli.options import verbose_option
 from netmesh_trio.cli.output import Reporter
 from netmesh_trio.cli.ping import ping
 from netmesh_trio.cli.serve import node
@@ -26,21 +27,13 @@ __all__ = ["cli", "run"]
     invoke_without_command=True,
 )
 @click.version_option(package_name="netmesh-trio", prog_name="netmesh-trio")
-@click.option("-v", "--verbose", is_flag=True, help="Log what the node does, on stderr.")
+@verbose_option
 @click.pass_context
-def cli(ctx: click.Context, verbose: bool) -> None:
+def cli(ctx: click.Context) -> None:
     """Talk to any peer by its key: encrypted, over a relay or directly."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(2)
-    if verbose:
-        import logging
-
-        logging.basicConfig(
-            stream=sys.stderr,
-            level=logging.DEBUG,
-            format="%(relativeCreated)d %(name)s %(message)s",
-        )
 
 
 for _command in (identity, node, ping, send, receive, demo):

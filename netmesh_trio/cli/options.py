@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from netmesh_trio.config import RelayPolicy
     from netmesh_trio.identity import Identity, NetworkKey, PeerId
 
-__all__ = ["NodeOptions", "json_option", "node_options", "parse_peer"]
+__all__ = ["NodeOptions", "json_option", "node_options", "parse_peer", "verbose_option"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -133,6 +133,31 @@ def json_option(function: _Function) -> _Function:
     )(function)
 
 
+def _start_logging(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    import logging
+
+    logger = logging.getLogger("netmesh_trio")
+    if not logger.handlers:  # given twice, it is one log all the same
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s"))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+def verbose_option(function: _Function) -> _Function:
+    """Add ``-v``: the library's log (sessions and paths that come and go) on stderr."""
+    return click.option(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        expose_value=False,
+        callback=_start_logging,
+        help="Log sessions and paths that come and go, on stderr.",
+    )(function)
+
+
 def node_options(function: _Function) -> _Function:
     """Add the common options, which the function takes as one keyword ``node``."""
 
@@ -146,7 +171,7 @@ def node_options(function: _Function) -> _Function:
     wrapped.__click_params__ = getattr(function, "__click_params__", [])
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
-    result: _Function = json_option(wrapped)
+    result: _Function = json_option(verbose_option(wrapped))
     return result
 
 

@@ -118,7 +118,7 @@ class Reporter:
         reason: str | None,
     ) -> None:
         """The path to a peer is now this one."""
-        how = f"direct, {addr}" if kind == "direct" else f"relayed by {(via or '?')[:8]}"
+        how = f"direct at {addr}" if kind == "direct" else f"relayed by {(via or '?')[:8]}"
         took = "" if rtt_ms is None else f", {rtt_ms:.1f} ms"
         why = f" ({reason})" if reason else ""
         color = "green" if kind == "direct" else "cyan"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from netmesh_trio.cli.commands import cli, run
 from netmesh_trio.cli.output import Reporter, human_bytes
 from netmesh_trio.cli.runner import CommandError, run_async
 from netmesh_trio.cli.transfer import Failure, Outcome
-from netmesh_trio.identity import Identity, PeerId
+from netmesh_trio.identity import Identity, NetworkKey, PeerId
 
 ID = str(Identity(bytes(32)).peer_id)
 
@@ -92,6 +93,44 @@ def test_identity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_identity_without_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["identity"]) == 0
     PeerId.parse(capsys.readouterr().out.strip())
+
+
+def test_a_new_network_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mesh.key"
+    assert run(["identity", "--new-network-key", str(file)]) == 0
+    output = capsys.readouterr()
+    assert output.out == f"{file}\n"
+    assert "secret" in output.err
+    NetworkKey.load(file)
+    assert file.stat().st_mode & 0o777 == 0o600
+    # One that is there is kept: the mesh that uses it would fall apart.
+    before = file.read_bytes()
+    assert run(["identity", "--new-network-key", str(file)]) == 1
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1
+    assert file.read_bytes() == before
+
+    other = tmp_path / "other.key"
+    assert run(["identity", str(tmp_path / "my.key"), "--new-network-key", str(other), "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [event["event"] for event in events] == ["identity", "network_key"]
+    assert events[1]["file"] == str(other)
+
+
+def test_verbose_logs_the_library(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("netmesh_trio")
+    for arguments in (["-v", "identity"], ["-v", "ping", "xyz", "-v"]):
+        try:
+            run(arguments)
+            logger.info("a session")
+            logger.debug("noise")
+            assert [handler.level for handler in logger.handlers] == [0]
+            logged = capsys.readouterr().err.splitlines()
+            assert [line for line in logged if "netmesh_trio: " in line][0].endswith("netmesh_trio: a session")
+            assert "noise" not in "".join(logged)
+        finally:
+            logger.handlers.clear()
+            logger.setLevel(logging.NOTSET)
 
 
 @pytest.mark.parametrize("trouble", ["damaged", "readable", "directory", "nowhere"])
@@ -180,7 +219,7 @@ def test_lines_for_people() -> None:
     report.event("progress", bytes=3)
     lines = out.getvalue().splitlines()
     assert any("netmesh://me@1.2.3.4:5" in line for line in lines)
-    assert "path   to you: direct, 1.2.3.4:5, 1.3 ms" in lines
+    assert "path   to you: direct at 1.2.3.4:5, 1.3 ms" in lines
     assert "nat    cone, seen from outside as 1.2.3.4:5" in lines
     assert len(lines) == 4
     assert err.getvalue() == ""
@@ -316,7 +355,7 @@ def test_a_broken_stream_is_one_line() -> None:
     assert err.getvalue() == ("netmesh-trio: error: the connection to the peer broke; try again\n")
 
 
-@pytest.mark.parametrize("module", ["netmesh_trio.cli.commands", "click", "netmesh_trio.cli.output"])
+@pytest.mark.parametrize("module", ["netmesh_trio", "trio", "netmesh_trio.cli.commands", "click"])
 def test_ctrl_c_while_importing(module: str) -> None:
     script = f"""
 import sys
@@ -327,7 +366,7 @@ class Finder:
             raise KeyboardInterrupt
 
 sys.meta_path.insert(0, Finder())
-from netmesh_trio.cli.main import main
+from _netmesh_trio_script import main
 main()
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
