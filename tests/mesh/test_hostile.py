@@ -196,6 +196,7 @@ async def test_a_member_that_floods_announcements_is_bounded(world: World, autoj
     liar = await world.start("x", [relay])
     await trio.sleep(3)
     live = liar.engine.direct_session(relay.id)
+    assert live is not None
     origins = [world.chance.identity() for _ in range(20)]
     sent = 0
     sequence = 1000
@@ -208,6 +209,7 @@ async def test_a_member_that_floods_announcements_is_bounded(world: World, autoj
                 peer_id=origin.peer_id, sequence=sequence, lifetime_s=600, tags=("relay-capable",), relays=()
             )
             envelope = announcement.sign(origin.sign).passed_on(0)
+            assert envelope is not None
             sent += liar.engine.send_control(live, frames.SUBPROTOCOL_ANNOUNCEMENT, envelope.encode())
         await trio.sleep(0.05)
     await trio.sleep(5)
@@ -230,6 +232,7 @@ async def test_a_member_that_opens_circuits_without_end_is_bounded(world: World,
     liar = await world.start("x", [relay])
     await trio.sleep(3)
     live = liar.engine.direct_session(relay.id)
+    assert live is not None
     for _ in range(2000):
         message = OpenCircuit(world.chance.randbytes(8), b.id, 8, world.chance.randbytes(640))
         liar.engine.send_control(live, frames.SUBPROTOCOL_CIRCUIT, message.encode())

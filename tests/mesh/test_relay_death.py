@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 import pytest
@@ -38,7 +38,7 @@ class Ends(NamedTuple):
         return next(r for r in self.relays if r.id == session.path.via)
 
 
-async def two_relays(world: World, **config: object) -> Ends:
+async def two_relays(world: World, **config: Any) -> Ends:
     relays = [await world.start("r1", **config), await world.start("r2", **config)]
     a = await world.start("a", relays, behind="symmetric", **config)
     b = await world.start("b", relays, behind="symmetric", **config)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -11,7 +13,7 @@ from netmesh_trio.events import PathKind
 from tests.mesh.world import Member, Pattern, World, exchange, serve_exchange
 
 
-async def chain(world: World, relays: int, **config: object) -> tuple[Member, list[Member], Member]:
+async def chain(world: World, relays: int, **config: Any) -> tuple[Member, list[Member], Member]:
     """a - r1 - r2 - ... - b; each knows the next only."""
     line: list[Member] = []
     for number in range(relays):
@@ -90,9 +92,9 @@ async def test_all_of_a_private_mesh_are_members(world: World, autojump_clock: M
 
 async def test_a_private_mesh_does_not_answer_strangers(world: World, autojump_clock: MockClock) -> None:
     relay = await world.start("r", network_key=NetworkKey.generate())
-    for number, config in enumerate(({}, {"network_key": NetworkKey.generate()})):
+    for number, key in enumerate((None, NetworkKey.generate())):
         sent = relay.host.statistics().sent
-        stranger = await world.start(f"s{number}", [relay], wait=False, connect_timeout=4.0, **config)
+        stranger = await world.start(f"s{number}", [relay], wait=False, connect_timeout=4.0, network_key=key)
         with pytest.raises(PeerUnreachableError, match="nobody answers at"):
             await stranger.node.connect(relay.uri)
         assert relay.host.statistics().sent == sent
@@ -106,8 +108,8 @@ async def test_a_private_mesh_does_not_answer_strangers(world: World, autojump_c
 async def test_circuits_of_one_asker_are_limited(world: World, autojump_clock: MockClock) -> None:
     relay = await world.start("r")
     limit = relay.node._table.limits.max_circuits_per_peer
-    ends = [await world.start(f"b{number}", [relay]) for number in range(limit + 2)]
-    a = await world.start("a", [relay], connect_timeout=4.0)
+    ends = [await world.start(f"b{number}", [relay], direct=False) for number in range(limit + 2)]
+    a = await world.start("a", [relay], connect_timeout=4.0, direct=False)
     await trio.sleep(3)
     refused = 0
     for end in ends:

@@ -6,11 +6,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+import netmesh_trio
 from netmesh_trio import SessionClosedError
 from tests.mesh.world import Member, World
 
 
-async def old_stream(world: World, a: Member, b: Member) -> object:
+async def old_stream(world: World, a: Member, b: Member) -> netmesh_trio.Stream:
     world.serve(b)
     peer = await a.node.connect(b.uri)
     stream = await peer.open_stream("echo")
@@ -19,7 +20,7 @@ async def old_stream(world: World, a: Member, b: Member) -> object:
     return stream
 
 
-async def broken_after(stream: object) -> float:
+async def broken_after(stream: netmesh_trio.Stream) -> float:
     start = trio.current_time()
     with pytest.raises(SessionClosedError) as caught:
         await stream.receive_some()

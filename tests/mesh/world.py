@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterable
+from typing import Any
 
 import attrs
 import trio
@@ -12,7 +13,6 @@ import trio
 import netmesh_trio
 from netmesh_trio import Identity, MeshUri, Node, NodeConfig, PeerId, open_node
 from netmesh_trio.node.engine import Engine
-from netmesh_trio.session.session import Session
 from netmesh_trio.testing import Host, VirtualInternet
 
 __all__ = ["Chance", "Member", "Pattern", "Receiver", "World", "exchange", "serve_exchange"]
@@ -60,7 +60,7 @@ class Member:
         self.scope.cancel()
         await self.gone.wait()
 
-    def session(self, peer: Member | PeerId) -> Session | None:
+    def session(self, peer: Member | PeerId) -> Any:
         peer_id = peer.id if isinstance(peer, Member) else peer
         known = self.engine.peers.get(peer_id)
         return None if known is None or known.live is None else known.live.session
@@ -81,7 +81,7 @@ class World:
         port: int = 4650,
         behind: str | None = None,
         wait: bool = True,
-        **config: object,
+        **config: Any,
     ) -> Member:
         """Open a node on a host, which is made if it is only named, and wait until it is connected."""
         if isinstance(host, str):
@@ -169,9 +169,9 @@ class Receiver:
 
 async def _send(stream: netmesh_trio.Stream, data: bytes, lasting: float) -> None:
     if lasting:
-        for piece in range(0, len(data), step := max(1, len(data) // 100)):
+        for piece in range(0, len(data), step := max(1, len(data) // 50)):
             await stream.send_all(data[piece : piece + step])
-            await trio.sleep(lasting / 100)
+            await trio.sleep(lasting / 50)
     else:
         await stream.send_all(data)
     await stream.send_eof()
