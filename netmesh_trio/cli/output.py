@@ -13,7 +13,7 @@ import click
 if TYPE_CHECKING:
     from netmesh_trio.cli.transfer import Failure, Outcome
 
-__all__ = ["Reporter", "human_bytes"]
+__all__ = ["Reporter", "human_bytes", "path_in_words"]
 
 PROGRAM = "netmesh-trio"
 
@@ -25,6 +25,11 @@ def human_bytes(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def path_in_words(kind: str, addr: str | None, via: str | None) -> str:
+    """``direct at 192.0.2.1:5`` or ``relayed by k5qge5rb``."""
+    return f"direct at {addr}" if kind == "direct" else f"relayed by {(via or '?')[:8]}"
 
 
 class Reporter:
@@ -118,7 +123,7 @@ class Reporter:
         reason: str | None,
     ) -> None:
         """The path to a peer is now this one."""
-        how = f"direct at {addr}" if kind == "direct" else f"relayed by {(via or '?')[:8]}"
+        how = path_in_words(kind, addr, via)
         took = "" if rtt_ms is None else f", {rtt_ms:.1f} ms"
         why = f" ({reason})" if reason else ""
         color = "green" if kind == "direct" else "cyan"

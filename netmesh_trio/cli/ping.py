@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
+import attrs
 import click
 
 from netmesh_trio.cli.options import NodeOptions, node_options, parse_peer
-from netmesh_trio.cli.output import Reporter
+from netmesh_trio.cli.output import Reporter, path_in_words
 
 if TYPE_CHECKING:
     import trio
 
+    from netmesh_trio import Peer, Stream
     from netmesh_trio.addresses import MeshUri
     from netmesh_trio.identity import PeerId
 
@@ -36,7 +39,13 @@ async def echo(stream: trio.abc.HalfCloseableStream) -> None:
 
 @click.command()
 @click.argument("peer", callback=parse_peer)
-@click.option("-c", "--count", metavar="N", type=click.IntRange(1), default=4, show_default=True)
+@click.option(
+    "-c",
+    "--count",
+    metavar="N",
+    type=click.IntRange(1),
+    help="How many pings. [default: 4; with --until-direct as many as it takes]",
+)
 @click.option(
     "-i",
     "--interval",
@@ -52,16 +61,22 @@ async def echo(stream: trio.abc.HalfCloseableStream) -> None:
     type=click.FloatRange(0, min_open=True),
     default=10.0,
     show_default=True,
-    help="Seconds to wait for the peer to be reachable, and for each answer.",
+    help="Seconds to wait for the peer to be reachable, for each answer, and for a direct path.",
+)
+@click.option(
+    "--until-direct",
+    is_flag=True,
+    help="Ping until the path is direct; say why if it stays on the relay.",
 )
 @node_options
 @click.pass_obj
 def ping(
     reporter: Reporter,
     peer: PeerId | MeshUri,
-    count: int,
+    count: int | None,
     interval: float,
     timeout: float,
+    until_direct: bool,
     node: NodeOptions,
 ) -> int:
     """Measure round trips to a peer.
@@ -70,57 +85,117 @@ def ping(
     """
     from netmesh_trio.cli.runner import run_async
 
-    return run_async(reporter, lambda: _ping(reporter, peer, count, interval, timeout, node))
+    if until_direct and not node.direct:
+        raise click.UsageError("--no-direct keeps the path on the relay, so --until-direct waits for nothing")
+    if count is None:
+        count = sys.maxsize if until_direct else 4
+    return run_async(reporter, _Ping(reporter, peer, count, interval, timeout, until_direct, node).run)
 
 
-async def _ping(
-    reporter: Reporter,
-    target: PeerId | MeshUri,
-    count: int,
-    interval: float,
-    timeout: float,
-    options: NodeOptions,
-) -> bool:
-    import os
+@attrs.define
+class _Ping:
+    reporter: Reporter
+    target: PeerId | MeshUri
+    count: int
+    interval: float
+    timeout: float
+    until_direct: bool
+    options: NodeOptions
+    rtts: list[float] = attrs.field(factory=list)
 
-    import trio
+    async def run(self) -> bool:
+        from netmesh_trio.cli.session import open_stream, peer_id_of, running_node
 
-    from netmesh_trio.cli.runner import CommandError
-    from netmesh_trio.cli.session import open_stream, running_node
+        async with running_node(self.options, self.reporter, timeout=self.timeout, brief=True) as node:
+            stream = await open_stream(node, self.target, PING_SERVICE, self.timeout, self.reporter)
+            async with stream:
+                peer = await node.connect(peer_id_of(self.target))
+                await self._pings(stream, peer)
+        return True
 
-    rtts: list[float] = []
-    async with running_node(options, reporter, timeout=timeout, brief=True) as node:
-        stream = await open_stream(node, target, PING_SERVICE, timeout, reporter)
-        async with stream:
-            for number in range(1, count + 1):
-                start = trio.current_time()
-                payload = os.urandom(PAYLOAD)
-                try:
-                    with trio.fail_after(timeout):
-                        await stream.send_all(payload)
-                        answer = b""
-                        while len(answer) < PAYLOAD:
-                            chunk = await stream.receive_some(PAYLOAD - len(answer))
-                            if not chunk:
-                                raise CommandError("protocol", "the peer ended the stream")
-                            answer += chunk
-                except trio.TooSlowError:
-                    raise CommandError("timeout", f"no answer to ping {number} within {timeout:g} s") from None
-                if answer != payload:
-                    raise CommandError("protocol", f"the answer to ping {number} is not its echo")
-                rtt = (trio.current_time() - start) * 1000
-                rtts.append(rtt)
-                reporter.event("ping", f"ping   {number}: {rtt:.2f} ms", seq=number, rtt_ms=round(rtt, 3))
-                if number < count:
-                    await trio.sleep_until(start + interval)
-    low, mean, high = min(rtts), sum(rtts) / len(rtts), max(rtts)
-    reporter.event(
-        "done",
-        f"done   {len(rtts)} of {count} answered, min/avg/max {low:.2f}/{mean:.2f}/{high:.2f} ms",
-        sent=count,
-        received=len(rtts),
-        min_ms=round(low, 3),
-        avg_ms=round(mean, 3),
-        max_ms=round(high, 3),
-    )
-    return True
+    async def _pings(self, stream: Stream, peer: Peer) -> None:
+        import trio
+
+        deadline = trio.current_time() + self.timeout if self.until_direct else float("inf")
+        direct = False
+        for number in range(1, self.count + 1):
+            start = trio.current_time()
+            direct = await self._one(stream, peer, number)
+            if self.until_direct and direct:
+                break
+            if number == self.count or trio.current_time() >= deadline:
+                break
+            with trio.move_on_at(min(start + self.interval, deadline)):
+                if self.until_direct:
+                    await peer.wait_direct()  # then ping at once, which shows how much shorter it is
+                else:
+                    await trio.sleep_forever()
+        if self.until_direct and not direct:
+            self._say_why(peer)
+        low, mean, high = min(self.rtts), sum(self.rtts) / len(self.rtts), max(self.rtts)
+        sent = len(self.rtts)
+        self.reporter.event(
+            "done",
+            f"done   {sent} of {sent} answered, min/avg/max {low:.2f}/{mean:.2f}/{high:.2f} ms",
+            sent=sent,
+            received=sent,
+            min_ms=round(low, 3),
+            avg_ms=round(mean, 3),
+            max_ms=round(high, 3),
+            direct=direct,
+        )
+
+    async def _one(self, stream: Stream, peer: Peer, number: int) -> bool:
+        """One round trip; whether it left on a direct path."""
+        import os
+
+        import trio
+
+        from netmesh_trio.cli.runner import CommandError
+
+        path = peer.path
+        start = trio.current_time()
+        payload = os.urandom(PAYLOAD)
+        try:
+            with trio.fail_after(self.timeout):
+                await stream.send_all(payload)
+                answer = b""
+                while len(answer) < PAYLOAD:
+                    chunk = await stream.receive_some(PAYLOAD - len(answer))
+                    if not chunk:
+                        raise CommandError("protocol", "the peer ended the stream")
+                    answer += chunk
+        except trio.TooSlowError:
+            raise CommandError("timeout", f"no answer to ping {number} within {self.timeout:g} s") from None
+        if answer != payload:
+            raise CommandError("protocol", f"the answer to ping {number} is not its echo")
+        rtt = (trio.current_time() - start) * 1000
+        self.rtts.append(rtt)
+        kind = None if path is None else path.kind.value
+        via = None if path is None or path.via is None else str(path.via)
+        addr = None if path is None or path.addr is None else str(path.addr)
+        where = "" if kind is None else f", {path_in_words(kind, addr, via)}"
+        self.reporter.event(
+            "ping",
+            f"ping   {number}: {rtt:.2f} ms{where}",
+            seq=number,
+            rtt_ms=round(rtt, 3),
+            kind=kind,
+            addr=addr,
+            via=via,
+        )
+        return kind == "direct"
+
+    def _say_why(self, peer: Peer) -> None:
+        from netmesh_trio.cli.punches import reason_of
+        from netmesh_trio.cli.runner import CommandError
+
+        error = peer.why_not_direct
+        pings = f"all {len(self.rtts)} pings were" if len(self.rtts) > 1 else "the ping was"
+        if error is None:
+            raise CommandError(
+                "not-direct-yet",
+                f"stays on the relay for now, {pings} answered over it: the search for a direct path goes on "
+                "(a longer --timeout waits for it)",
+            )
+        raise CommandError(error.kind, f"stays on the relay: {reason_of(error)}; {pings} answered over it")

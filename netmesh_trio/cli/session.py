@@ -13,6 +13,7 @@ from netmesh_trio.addresses import MeshUri
 from netmesh_trio.cli.options import NodeOptions
 from netmesh_trio.cli.output import Reporter
 from netmesh_trio.cli.ping import PING_SERVICE, echo
+from netmesh_trio.cli.punches import PunchWatcher
 from netmesh_trio.cli.runner import CommandError
 from netmesh_trio.cli.transfer.outcome import lone_error
 from netmesh_trio.cli.watch import watch
@@ -61,6 +62,10 @@ async def running_node(
             async with trio.open_nursery() as nursery:
                 ready = trio.Event()
                 nursery.start_soon(watch, node, reporter, ready)
+                punches = PunchWatcher(node, reporter)
+                if options.direct:
+                    nursery.start_soon(punches.watch_paths, ready)
+                    nursery.start_soon(punches.watch_failures, ready)
                 nursery.start_soon(serve, node, PING_SERVICE, echo)
                 if options.bootstrap:
                     await _wait_connected(node, options, reporter, timeout)
@@ -68,6 +73,8 @@ async def running_node(
                 reporter.ready(str(node.peer_id), addresses, brief=brief)
                 ready.set()
                 yield node
+                if options.direct:
+                    punches.check()
                 nursery.cancel_scope.cancel()
 
 

@@ -126,7 +126,7 @@ def test_verbose_logs_the_library(capsys: pytest.CaptureFixture[str]) -> None:
             logger.debug("noise")
             assert [handler.level for handler in logger.handlers] == [0]
             logged = capsys.readouterr().err.splitlines()
-            assert [line for line in logged if "netmesh_trio: " in line][0].endswith("netmesh_trio: a session")
+            assert next(line for line in logged if "netmesh_trio: " in line).endswith("netmesh_trio: a session")
             assert "noise" not in "".join(logged)
         finally:
             logger.handlers.clear()

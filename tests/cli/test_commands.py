@@ -224,6 +224,43 @@ def test_an_address_that_is_not_ours() -> None:
         one_line(node, "192.0.2.1")
 
 
+def test_ping_until_direct(relay: str) -> None:
+    """Over the relay first; both are on one machine, so the path becomes direct."""
+    bootstrap = ("--bootstrap", relay)
+    with running("node", *LOOPBACK, *bootstrap) as node:
+        peer_id = node.wait_for("ready")["peer_id"]
+        with running("ping", peer_id, *LOOPBACK, *bootstrap, "--until-direct") as ping:
+            assert ping.finish() == 0, ping.errors
+            pings = [event for event in ping.events if event["event"] == "ping"]
+            assert pings[-1]["kind"] == "direct"
+            assert pings[-1]["via"] is None
+            assert ping.last("done")["direct"] is True
+            paths = [event for event in ping.events if event["event"] == "path" and event["peer_id"] == peer_id]
+            assert [path["kind"] for path in paths] == ["relayed", "direct"]
+            assert paths[0].keys() >= {"peer_id", "kind", "addr", "via", "rtt_ms", "reason"}
+            assert paths[0]["via"] in relay
+            assert paths[1]["reason"] == "better"
+            assert ping.last("punch")["outcome"] == "direct"
+            assert ping.errors == ""
+
+
+def test_ping_that_stays_on_the_relay(relay: str) -> None:
+    bootstrap = ("--bootstrap", relay)
+    with running("node", *LOOPBACK, *bootstrap, "--no-direct") as node:
+        peer_id = node.wait_for("ready")["peer_id"]
+        limits = ("--until-direct", "-c", 2, "-i", 0.5)
+        with running("ping", peer_id, *LOOPBACK, *bootstrap, *limits) as ping:
+            assert ping.finish() == 1
+            one_line(ping, "stays on the relay: unsupported", "all 2 pings were answered")
+            assert ping.last("error")["kind"] == "unsupported"
+            assert (ping.last("punch")["outcome"], ping.last("punch")["kind"]) == ("failed", "unsupported")
+            assert {event["kind"] for event in ping.events if event["event"] == "ping"} == {"relayed"}
+        with running("ping", peer_id, *LOOPBACK, *bootstrap, "-c", 1) as ping:
+            assert ping.finish() == 0, ping.errors
+        with running("ping", peer_id, "--until-direct", "--no-direct") as ping:
+            assert ping.finish() == 2
+
+
 def test_a_peer_that_nobody_knows(relay: str) -> None:
     peer_id = Identity.generate().peer_id
     with running("ping", peer_id, *LOOPBACK, "--bootstrap", relay, "--timeout", 0.9) as ping:
