@@ -11,7 +11,7 @@ from ..addresses import Address, HostPort, MeshUri
 from ..errors import AddressError, NodeClosedError, PeerUnreachableError
 from ..identity import PeerId
 from ..paths.path import Path, PathKind
-from ..routing.circuits import MAX_HOPS, CloseCircuit, OpenCircuit
+from ..routing.circuits import MAX_HOPS, CloseCircuit, OpenCircuit, RefusalReason
 from ..routing.routes import find_next_hops
 from ..routing.store import AnnouncementStore
 from ..session.session import Session
@@ -134,6 +134,9 @@ class Dialer:
                 await dial.wake.wait()
             if waited.cancelled_caught:
                 attempt += 1
+                relays = self._relays(dial.peer_id, set())
+                if relays and not addresses and dial.denied.issuperset(relays):
+                    return  # all of them know the way, none of them goes it for us
                 refused.clear()  # a node that was not there a moment ago may be now
 
     def _close_unused(self, circuits: dict[PeerId, bytes], peer_id: PeerId) -> None:
@@ -220,8 +223,15 @@ class Dialer:
     def circuit_refused(self, circuit_id: bytes, reason: str) -> None:
         """A circuit that we asked for leads nowhere."""
         engine = self._engine
+        relay = engine.endpoints.get(circuit_id)
+        if reason == RefusalReason.UNKNOWN_SESSION.value:
+            for live in engine.all_live():
+                if circuit_id in live.session.paths:
+                    self._redial(live.peer.peer_id)
         for dial in engine.dialing.values():
             if circuit_id in dial.sent_at:
+                if reason == RefusalReason.POLICY.value and relay is not None:
+                    dial.denied.add(relay)
                 dial.error = {
                     "not-here": "no connected node leads to it",
                     "policy": "the nodes that lead to it do not relay for us",

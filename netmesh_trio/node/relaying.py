@@ -143,7 +143,7 @@ class Relaying:
         if message.packet[0] == DATA and index not in engine.sessions and index not in engine.half_open:
             # the session that this is to carry is of an earlier life of ours
             engine.endpoints.pop(circuit_id, None)
-            self._tell(via, CircuitRefused(circuit_id, RefusalReason.NOT_HERE).encode())
+            self._tell(via, CircuitRefused(circuit_id, RefusalReason.UNKNOWN_SESSION).encode())
             return
         packet = bytearray((CIRCUIT, 0, 0, 0)) + circuit_id + message.packet
         path = live.session.path

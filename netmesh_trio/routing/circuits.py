@@ -81,6 +81,8 @@ class RefusalReason(str, enum.Enum):
     """A limit on circuits, or on requests per second, is reached; later it may work."""
     LOOP = "loop"
     """No hops left, or the way led back to who asked."""
+    UNKNOWN_SESSION = "unknown-session"
+    """The target does not know the session that the first packet belongs to: it has restarted."""
     COLLISION = "collision"
     """The id is in use; draw another."""
 

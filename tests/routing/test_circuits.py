@@ -232,6 +232,7 @@ def test_loops_and_no_route() -> None:
         "policy": 0,
         "budget": 0,
         "loop": 3,
+        "unknown-session": 0,
         "collision": 0,
     }
 
