@@ -337,12 +337,24 @@ def test_ctrl_c_in_the_demo(delay: float) -> None:
         one_line(demo, "stopped by Ctrl-C")
 
 
-def test_demo() -> None:
-    with running("demo", "--size", 1, "--delay", 5) as demo:
+@pytest.mark.parametrize(("size", "paths"), [(4, 4), (0, 2)])
+def test_demo(size: float, paths: int) -> None:
+    """A transfer sees the relay, a direct path, the relay and a direct path again; a tiny file the first two."""
+    with running("demo", "--size", size, "--delay", 5) as demo:
         assert demo.finish() == 0, demo.errors
-        assert demo.last("done")["bytes"] == 1_000_000
-        relayed = [e for e in demo.events if e["event"] == "path"]
-        assert relayed
-        assert relayed[0]["kind"] == "relayed"
-        assert any("agree" in e.get("text", "") for e in demo.events)
+        assert demo.last("done")["bytes"] == size * 1_000_000
+        kinds = [event["kind"] for event in demo.events if event["event"] == "path"]
+        assert kinds[:2] == ["relayed", "direct"]
+        assert kinds[-1] == "direct"
+        assert len(kinds) >= paths
+        texts = [event["text"] for event in demo.events if event["event"] == "timeline"]
+        assert any("hashes agree" in text for text in texts)
+        assert any("punch-failed" in text for text in texts)
+        assert demo.last("done")["t"] < 20
         assert demo.errors == ""
+
+
+def test_demo_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with running("demo", "--file", tmp_path / "nothing") as demo:
+        assert demo.finish() == 1
+        one_line(demo, "nothing")
