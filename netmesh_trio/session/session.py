@@ -51,6 +51,8 @@ _MAX_PATHS = 16
 # Challenges that the session sends by itself on a new path, and those under way that it remembers.
 _CHALLENGE_TRIES = 4
 _MAX_TOKENS = 10
+# Seconds without a packet after which an idle direct path is asked for a sign of life, if there is a relay beside it.
+_CHECK = 6.0
 _INFINITY = float("inf")
 
 
@@ -113,6 +115,8 @@ class Session:
         self._waiting_since = _INFINITY
         self.quiet = QUIET
         self._asked_at = now
+        # only with another way to fall back on is it worth while to watch an idle direct path
+        self._had_relay = False
         self._moved_to: Path | None = None
 
     def __repr__(self) -> str:
@@ -131,6 +135,7 @@ class Session:
                 )
                 self.remove_path(spare, now)
             limit = min(self.local.max_datagram_size, self.remote.max_datagram_size)
+            self._had_relay = self._had_relay or via is not None
             path = self.paths[key] = Path(key, via=via, mtu_limit=limit, now=now)
         return path
 
@@ -351,6 +356,8 @@ class Session:
                     self.queue_challenge(path, now)
                 return
             self._switch(path, now)
+        elif path.kind is PathKind.RELAYED and not self.path.eliciting_in_flight:
+            self.out.ping = True  # does ours still reach the peer, or has it left it for cause?
 
     def arrived(self, stream_id: int) -> bool:
         """The peer mentions a stream that is not open: True if it thereby opens it."""
@@ -619,6 +626,8 @@ class Session:
             deadline = min(deadline, self.last_sent + times.keep_alive, self.acks.deadline, self.out.pacing_until)
             if self.streams.receiving:
                 deadline = min(deadline, self._ask_time())
+            if self._had_relay and self.path.kind is PathKind.DIRECT:
+                deadline = min(deadline, self._check_time(self.path))
         for path in self.paths.values():
             if path.eliciting_in_flight:
                 deadline = min(deadline, path.loss_time, self._pto_time(path))
@@ -636,6 +645,9 @@ class Session:
 
     def _ask_time(self) -> float:
         return max(self.last_received, self._asked_at) + self.quiet
+
+    def _check_time(self, path: Path) -> float:
+        return max(path.last_received, self._asked_at) + _CHECK
 
     @staticmethod
     def _pto_time(path: Path) -> float:
@@ -674,6 +686,15 @@ class Session:
             self.out.ping = True
             self._asked_at = now
             self.quiet = min(2 * self.quiet, self.times.keep_alive)
+        present = self.path
+        if (
+            self._had_relay
+            and present is not None
+            and present.kind is PathKind.DIRECT
+            and now >= self._check_time(present)
+        ):
+            self.out.ping = True
+            self._asked_at = now
         self._rekey_if_due(now)
 
     def _on_pto(self, path: Path, now: float) -> None:
@@ -691,8 +712,7 @@ class Session:
         self.out.probes = 2
         if path.pto_count == 1:
             path.doubted_at = now
-            if path.kind is PathKind.RELAYED:
-                self.events.append(PathSuspect(path))  # early: asking the other ways takes a round trip, too
+            self.events.append(PathSuspect(path))  # early: asking the other ways takes a round trip, too
         elif path.pto_count == 2:
             path.suspect = True
             self.events.append(PathSuspect(path))
