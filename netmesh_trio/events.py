@@ -8,10 +8,12 @@ import attrs
 
 from .addresses import Address
 from .identity import PeerId
+from .traversal.classify import NatType
 
 __all__ = [
     "Event",
     "EventsLost",
+    "NatChanged",
     "PathChanged",
     "PathKind",
     "PathReport",
@@ -71,10 +73,22 @@ class PathChanged:
 
 
 @attrs.frozen(kw_only=True)
+class NatChanged:
+    """What is known about the NAT in front of this node has changed.
+
+    Whatever it is, all peers are reached as before; it only says between whom direct paths are possible, too.
+    """
+
+    nat_type: NatType
+    #: The address that others see this node at (IPv4, if there is one); None if unknown.
+    reflex_addr: Address | None = None
+
+
+@attrs.frozen(kw_only=True)
 class EventsLost:
     """The reader was too slow: ``count`` events before the next one are lost."""
 
     count: int
 
 
-Event = PeerConnected | PeerDisconnected | PathChanged | EventsLost
+Event = PeerConnected | PeerDisconnected | PathChanged | NatChanged | EventsLost

@@ -38,3 +38,11 @@ class NodeStats:
     relayed_packets: int
     relayed_bytes: int
     relay_dropped: int
+    #: Times that a peer was told under which address it is seen here.
+    reflex_answered: int = 0
+    #: Questions and orders of peers that were over their budget.
+    reflex_refused: int = 0
+    #: Answers and canaries that belonged to nothing under way: late, repeated or forged.
+    reflex_unmatched: int = 0
+    #: Canaries sent so that others find out what their NAT lets in.
+    canaries_sent: int = 0

@@ -20,8 +20,9 @@ FLOORS = {
     for floor, names in enumerate(
         [
             # wire.errors is DecodeError alone, which addresses raise when they are unpacked; NodeConfig holds a
-            # TraversalConfig, and reports hold errors of traversal.
-            "identity addresses config errors events stats wire.errors traversal.config traversal.errors",
+            # TraversalConfig, and events hold a NatType and errors of traversal.
+            "identity addresses config errors events stats wire.errors"
+            " traversal.classify traversal.config traversal.errors",
             "wire",
             "session paths",
             "traversal routing",

@@ -18,7 +18,7 @@ _LIFETIME = 600
 _REFRESH = 200.0
 # At most one announcement of ours in this many seconds; others take no more than one in two.
 _PACE = 2.0
-_BURST = 3
+_BURST = 4  # two neighbors, what they see of our NAT, and one more
 _MAX_RELAYS = 16
 _SYNC_PER_SECOND = 100.0
 

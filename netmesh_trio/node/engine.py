@@ -35,7 +35,7 @@ from ..session.handshake import (
 from ..session.keys import KeyRing
 from ..session.outgoing import Transmit
 from ..session.session import CLOSE_NORMAL, Session, SessionTimes
-from ..traversal.classify import NatState
+from ..traversal.classify import Classifier, LocalAddresses, NatState
 from ..traversal.stats import TraversalStats
 from ..wire import packets
 from ..wire.errors import DecodeError
@@ -55,6 +55,7 @@ _MAX_HALF_OPEN = 512
 _HALF_OPEN_LIFETIME = 20.0
 _MAX_ANSWERED = 16
 _CONTROL_BUFFER = 256
+_OBSERVED_INTERVALS = 3.0  # for so long what peers saw of our NAT counts
 _MAX_CLOSED = 1024
 _MAX_SESSIONS_PER_PEER = 4
 #: Sessions with one peer that come up within this many seconds of each other were opened from both sides at once.
@@ -112,6 +113,8 @@ class Dial:
     #: Set when a way to the peer was refused: try the next at once.
     wake: trio.Event
     sent_at: dict[PathKey, float]
+    #: Relays that will not carry anything to the peer for us.
+    denied: set[PeerId] = attrs.field(factory=set, init=False)
     #: Why no relay led to the peer, and what became of its addresses.
     error: str = "no connected node leads to it"
     address_error: str = ""
@@ -166,8 +169,14 @@ class Engine:
         )
         self.closing = False
         self.traversal = TraversalStats()
-        #: What is known of the NAT that this node is behind; set by the classification.
-        self.nat_state = NatState()
+        #: What peers see of the NAT that this node is behind, gathered by :mod:`netmesh_trio.node.classifying`.
+        self.classifier = Classifier(
+            LocalAddresses(()),
+            lifetime=_OBSERVED_INTERVALS * max(config.traversal.classify_interval, 30.0),
+            override=config.traversal.reflex_override,
+        )
+        #: What is announced of it.
+        self.nat_state: NatState = self.classifier.state
         self._stranger_budget = TokenBucket(50.0, 50.0)
         self._touched: list[LiveSession] = []
         # what other rooms of the node do; set by them
@@ -183,6 +192,7 @@ class Engine:
         self.on_network_changed: Callable[[], None] = lambda: None
         self.on_peer_moved: Callable[[PeerId], None] = lambda _: None
         self.on_leave: Callable[[], None] = lambda: None
+        self.on_canary_untrusted: Callable[[bytes, Address], None] = lambda *_: None
         self.connect: Callable[[PeerId], Awaitable[object]] = _nobody
 
     # indices and hellos
@@ -405,6 +415,9 @@ class Engine:
         if kind == packets.STRANGER:
             self._on_stranger_untrusted(data, key)
             return
+        if kind == packets.CANARY and not isinstance(key, bytes):
+            self.on_canary_untrusted(data, key[1])
+            return
         if kind not in (packets.RESPONSE, packets.COOKIE):
             self.counters.dropped_unknown += 1
             return
@@ -583,6 +596,7 @@ class Engine:
             if failed:
                 self.traversal.record_path_failover()
             reason = "gone" if event.old.failed else "silent" if failed else "better"
+            _log.info("%s takes another path, %r (%s)", peer.peer_id.short, event.path, reason)
             if peer.live is live:
                 self.events.emit(
                     PathChanged(peer_id=peer.peer_id, path=peer.report(event.path), reason=reason)
@@ -601,6 +615,9 @@ class Engine:
 
     def path_suspect(self, live: LiveSession, path: Path) -> None:
         """The path of a session does not answer: find another."""
+        if path.kind is PathKind.DIRECT and not path.suspect and not path.failed:
+            self._ask_relays(live)
+            return
         if live.session.closed is None:
             self.on_path_needed(live)
         # whatever else runs over the same relay is likely to be in the same trouble: ask the relay for a sign of life
@@ -609,6 +626,19 @@ class Engine:
             if relay is not None:
                 relay.session.ping()
                 relay.drive_later()
+
+    def _ask_relays(self, live: LiveSession) -> None:
+        """A direct path was silent once: ask on the circuits beside it.  Their relays are asked, too, for if our NAT
+        gave us another address they have to learn it before they can pass on anything."""
+        session = live.session
+        for path in session.paths.values():
+            if path.via is not None and path.usable:
+                session.queue_challenge(path, self.now())
+                relay = self.direct_session(path.via)
+                if relay is not None:
+                    relay.session.ping()
+                    relay.drive_later()
+        live.drive_later()
 
     def note_closed(self, circuit_id: bytes, neighbor: PeerId) -> None:
         """A circuit over a neighbor is over, whoever ended it."""

@@ -16,15 +16,22 @@ from ..config import NodeConfig
 from ..errors import AddressError, ConfigError, NodeClosedError
 from ..events import Event, EventsLost, PathReport
 from ..identity import Identity, PeerId
+from ..paths.path import Path
 from ..routing.circuits import RelayLimits, RelayTable
 from ..routing.store import AnnouncementStore
 from ..stats import NodeStats
+from ..traversal.classify import NatType
+from ..traversal.config import parse_reflex_override
+from ..traversal.report import NatReport
 from ..traversal.stats import TraversalStatsSnapshot
 from .announcing import Announcing
+from .classifying import Classifying
 from .dialing import Dialer
 from .engine import Engine
+from .live import LiveSession
 from .network import Network
 from .peer import Peer
+from .reflexes import Reflexes
 from .relaying import Relaying
 from .rendezvous import Rendezvous
 from .services import Datagram, Listener
@@ -51,6 +58,8 @@ class Node:
         table: RelayTable,
         dialer: Dialer,
         upgrader: Upgrader,
+        reflexes: Reflexes,
+        classifying: Classifying,
         bootstrap: tuple[MeshUri, ...],
     ) -> None:
         self._engine = engine
@@ -58,6 +67,8 @@ class Node:
         self._table = table
         self._dialer = dialer
         self._upgrader = upgrader
+        self._reflexes = reflexes
+        self._classifying = classifying
         self._bootstrap = bootstrap
 
     def __repr__(self) -> str:
@@ -142,6 +153,66 @@ class Node:
         report = await self._upgrader.connect_direct(peer)
         return attrs.evolve(report, elapsed=trio.current_time() - started)
 
+    # the NAT in front of this node: what it is decides between whom direct paths are possible, never who is reached
+
+    @property
+    def nat_type(self) -> NatType:
+        """The kind of NAT that peers' observations show, as it is announced; ``UNKNOWN`` with fewer than two."""
+        return self._engine.nat_state.nat_type
+
+    @property
+    def reflex_addr(self) -> Address | None:
+        """The address that others see this node at (IPv4 if there is one), as it is announced; None if unknown."""
+        state = self._engine.nat_state
+        return state.reflex or state.reflex6
+
+    @property
+    def nat_report(self) -> NatReport:
+        """All that is known about the NAT: mapping, filtering, ports, who sees us where.  None means unknown."""
+        return self._classifying.report
+
+    def peer_nat_type(self, peer_id: PeerId) -> NatType:
+        """The kind of NAT that a peer announces; ``UNKNOWN`` without an announcement."""
+        announcement = self._store.get(peer_id)
+        return NatType.UNKNOWN if announcement is None else NatType.of_tags(announcement.tags)
+
+    async def probe_reflex(self, peer_id: PeerId | str) -> Address:
+        """Ask a connected peer under which address it sees this node.
+
+        Raises ReflexTimeoutError after ``reflex_timeout``, PeerNotReachableError without a session, TransportError
+        where the session runs over a relay, which hides the address, and UnsupportedError if the peer announces that
+        it takes no part in NAT traversal, or this node does not.  None of them changes anything about the session.
+        """
+        target = _parse_target(peer_id)
+        if self._engine.closing:
+            raise NodeClosedError("the node was closed")
+        observation = await self._reflexes.probe(target if isinstance(target, PeerId) else target.peer_id)
+        self._classifying.observe(observation)
+        return observation.reflex
+
+    async def reclassify_nat(self, *, thorough: bool = False) -> NatType:
+        """Ask the connected peers anew where they see this node; returns the kind of NAT that follows.
+
+        It takes a round trip, and at most ``classify_deadline`` if a peer does not answer.  With ``thorough``, also
+        waits until it is known what the NAT lets in (a second or two more; see :attr:`nat_report`).  Without traversal
+        or peers to ask, returns what is known.
+        """
+        return await self._classifying.reclassify(thorough=thorough)
+
+    def set_reflex_override(self, address: Address | tuple[str, int] | str) -> None:
+        """Announce this address in place of what peers observe, and the type ``OPEN``: for a forwarded port.
+
+        Raises ConfigError if it is no address and port that others can send to.
+        """
+        parsed = parse_reflex_override(address)
+        if parsed is None:
+            raise ConfigError("reflex override is None; clear_reflex_override() ends it")
+        self._classifying.set_override(parsed)
+
+    def clear_reflex_override(self) -> None:
+        """End the override; what peers observe is announced again, at once."""
+        self._classifying.set_override(None)
+
     def traversal_stats(self) -> TraversalStatsSnapshot:
         """A frozen snapshot of the counters of the search for shorter paths."""
         return self._engine.traversal.snapshot()
@@ -197,6 +268,10 @@ class Node:
             relayed_packets=relay.forwarded_packets,
             relayed_bytes=relay.forwarded_bytes,
             relay_dropped=relay.dropped_unknown + relay.dropped_over_budget,
+            reflex_answered=self._reflexes.counters.answered,
+            reflex_refused=self._reflexes.refused,
+            reflex_unmatched=self._reflexes.unmatched,
+            canaries_sent=self._reflexes.counters.canaries_sent,
         )
 
 
@@ -316,16 +391,34 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
     announcing = Announcing(engine, store, nursery)
     rendezvous = Rendezvous(engine, store, engine.traversal, nursery)
     upgrader = Upgrader(engine, rendezvous, engine.traversal, nursery)
+    reflexes = Reflexes(engine, store)
+    classifying = Classifying(engine, reflexes, announcing.changed)
     engine.on_new_neighbor = announcing.new_neighbor
+
+    def neighbors_changed() -> None:
+        announcing.changed()
+        classifying.changed()
+
+    engine.on_neighbors_changed = neighbors_changed
 
     def neighbor_gone(peer_id: PeerId) -> None:
         store.forget_neighbor(peer_id)
         relaying.neighbor_gone(peer_id)
+        classifying.neighbor_gone(peer_id)
 
     engine.on_neighbor_gone = neighbor_gone
 
+    find_again = engine.on_lost_direct
+
+    def lost_direct(live: LiveSession, path: Path) -> None:
+        find_again(live, path)
+        classifying.doubt()
+
+    engine.on_lost_direct = lost_direct
+
     def leave() -> None:
         announcing.withdraw()
+        classifying.close()
         dialer.bootstrap_connected.set()  # whoever waits for it is told that the node was closed
 
     engine.on_leave = leave
@@ -335,12 +428,15 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
     nursery.start_soon(engine.timers.run)
     nursery.start_soon(rendezvous.run)
     nursery.start_soon(upgrader.run)
+    if config.traversal.enabled:
+        for task in (reflexes.handle, classifying.run, classifying.run_examinations):
+            nursery.start_soon(task)
     for task in (relaying.run, relaying.run_expiry, announcing.run, announcing.handle, announcing.run_expiry):
         nursery.start_soon(task)
     for uri in bootstrap:
         if uri.peer_id != engine.peer_id:
             nursery.start_soon(dialer.keep_bootstrap, uri)
-    return Node(engine, store, table, dialer, upgrader, bootstrap)
+    return Node(engine, store, table, dialer, upgrader, reflexes, classifying, bootstrap)
 
 
 async def _flush(engine: Engine) -> None:

@@ -28,8 +28,8 @@ from ..traversal.reflex import (
     TOKEN_SIZE,
     CanaryOrder,
     Help,
-    HelperBudgets,
     HelpAnswer,
+    HelperBudgets,
     HelpRequest,
     Probe,
     ReflexAnswer,
@@ -114,10 +114,7 @@ class Reflexes:
         self._orders: dict[tuple[PeerId, bytes], _Order] = {}
         self._hairpins: dict[bytes, trio.Event] = {}
         self.counters = ReflexCounters()
-        self._messages: trio.MemoryReceiveChannel[Control] | None = None
-        if engine.config.traversal.enabled:
-            self._messages = engine.open_handler(frames.SUBPROTOCOL_REFLEX)
-            engine.on_canary_untrusted = self._on_canary_untrusted
+        engine.on_canary_untrusted = self._on_canary_untrusted
 
     @property
     def refused(self) -> int:
@@ -255,10 +252,9 @@ class Reflexes:
 
     async def handle(self) -> None:
         """Handle the messages that come in, for ever."""
-        if self._messages is None:
-            return
-        async with self._messages:
-            async for control in self._messages:
+        messages = self._engine.open_handler(frames.SUBPROTOCOL_REFLEX)
+        async with messages:
+            async for control in messages:
                 try:
                     message = decode_reflex_message_untrusted(control.payload)
                 except DecodeError:

@@ -11,7 +11,7 @@ import attrs
 from ..addresses import Address
 from ..errors import AddressError, ConfigError
 
-__all__ = ["TraversalConfig"]
+__all__ = ["TraversalConfig", "parse_reflex_override"]
 
 _MAX_KEEP_ALIVES = 32
 
@@ -65,7 +65,8 @@ def _backoff(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         )
 
 
-def _override(value: Any) -> Address | None:
+def parse_reflex_override(value: Any) -> Address | None:
+    """An address as :attr:`TraversalConfig.reflex_override` takes it, or None; else ConfigError."""
     if value is None:
         return None
     address: Address | None = None
@@ -120,7 +121,7 @@ class TraversalConfig:
     upgrade_backoff: tuple[float, float] = attrs.field(default=(30.0, 600.0), converter=_as_tuple, validator=_backoff)
     #: The address that others reach this node at, if the program knows it (a forwarded port).  It is announced in
     #: place of what peers observe, and makes the node ``open``.  Also takes text such as ``"203.0.113.7:4650"``.
-    reflex_override: Address | None = attrs.field(default=None, converter=_override)
+    reflex_override: Address | None = attrs.field(default=None, converter=parse_reflex_override)
 
     def __attrs_post_init__(self) -> None:
         if self.port_mapping_renewal >= self.port_mapping_lease:

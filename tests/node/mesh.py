@@ -39,23 +39,29 @@ async def open_mesh(
     delay: float = 0.005,
     lan_delay: float = 0.0005,
 ) -> AsyncGenerator[Mesh, None]:
-    """All three, connected to the relay."""
+    """All three, connected to the relay, where they stay: nobody looks for shorter paths."""
+    config = _relayed(config or NodeConfig())
+    a_config, b_config = _relayed(a_config or config), _relayed(b_config or config)
     async with VirtualInternet(seed=seed, delay=delay, lan_delay=lan_delay) as net:
         host = net.host("r", "203.0.113.7")
         hosts = [net.host(name, behind=behind) for name in "ab"]
         async with open_node(
-            Identity.generate(), ("0.0.0.0", 4650), config=relay_config or config, network=host
+            Identity.generate(), ("0.0.0.0", 4650), config=_relayed(relay_config or config), network=host
         ) as relay:
             uri = f"netmesh://{relay.peer_id}@203.0.113.7:4650"
             async with open_node(
-                Identity.generate(), bootstrap=[uri], config=a_config or config, network=hosts[0]
+                Identity.generate(), bootstrap=[uri], config=a_config, network=hosts[0]
             ) as a, open_node(
-                Identity.generate(), bootstrap=[uri], config=b_config or config, network=hosts[1]
+                Identity.generate(), bootstrap=[uri], config=b_config, network=hosts[1]
             ) as b:
                 await a.wait_connected()
                 await b.wait_connected()
                 await settle(1.0)
                 yield Mesh(net, relay, a, b, uri)
+
+
+def _relayed(config: NodeConfig) -> NodeConfig:
+    return attrs.evolve(config, traversal=attrs.evolve(config.traversal, enabled=False))
 
 
 async def settle(seconds: float = 0.2) -> None:
