@@ -5,7 +5,7 @@ From the ground up, imports going down only:
 * ``identity``, ``addresses``, ``config``, ``errors``, ``events``, ``stats``: values;
 * ``wire``: bytes to values and back;
 * ``session`` and ``paths``: one peer's keys, streams and loss recovery, and the ways to it; no I/O;
-* ``routing``: circuits, announcements, routes; decisions only;
+* ``routing``: circuits, announcements, routes; ``traversal``: shorter paths; decisions only;
 * ``node``: trio: sockets, tasks, the objects of this module;
 * ``testing`` (a virtual internet) and ``cli``.
 """
@@ -31,6 +31,7 @@ from .errors import (
 from .events import (
     Event,
     EventsLost,
+    NatChanged,
     PathChanged,
     PathKind,
     PathReport,
@@ -43,6 +44,10 @@ from .node.peer import Peer
 from .node.services import Datagram, Listener
 from .node.streams import Stream
 from .stats import NodeStats
+from .traversal.classify import NatType
+from .traversal.config import TraversalConfig
+from .traversal.errors import TraversalError
+from .traversal.report import NatReport
 
 __version__ = "0.1.0"
 
@@ -60,6 +65,9 @@ __all__ = [
     "IdentityError",
     "Listener",
     "MeshUri",
+    "NatChanged",
+    "NatReport",
+    "NatType",
     "NetmeshError",
     "NetworkKey",
     "Node",
@@ -79,6 +87,8 @@ __all__ = [
     "SessionClosedError",
     "Stream",
     "StreamResetError",
+    "TraversalConfig",
+    "TraversalError",
     "__version__",
     "open_node",
 ]

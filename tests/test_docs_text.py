@@ -10,6 +10,7 @@ import pytest
 
 import netmesh_trio
 import netmesh_trio.testing
+import netmesh_trio.traversal
 from netmesh_trio.cli.commands import cli
 
 ROOT = Path(__file__).parent.parent
@@ -43,10 +44,12 @@ def test_readme_and_pages_link_to_what_is_there() -> None:
         assert (ROOT / target).is_file(), target
 
 
-@pytest.mark.parametrize("module", [netmesh_trio, netmesh_trio.testing], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [netmesh_trio, netmesh_trio.testing, netmesh_trio.traversal], ids=lambda module: module.__name__
+)
 def test_every_public_name_is_in_the_reference(module: object) -> None:
     names = set(module.__all__) - {"__version__", "Event"}  # type: ignore[attr-defined]
-    documented = set(re.findall(r"^\.\. auto\w+:: (\w+)", REFERENCE, re.MULTILINE))
+    documented = set(re.findall(r"^\.\. (?:auto\w+|py:data):: (\w+)", REFERENCE, re.MULTILINE))
     assert names - documented == set()
 
 
