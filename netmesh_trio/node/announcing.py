@@ -118,9 +118,12 @@ class Announcing:
                     engine.counters.invalid_control += 1
                     continue
                 neighbor = control.live.peer.peer_id
+                news = envelope.announcement
+                known = self._store.get(news.peer_id)
                 decision = self._store.accept(envelope, neighbor, engine.now())
                 if decision.verdict is Verdict.NEW:
-                    engine.on_peer_moved(envelope.announcement.peer_id)
+                    if known is None or _place(known) != _place(news):
+                        engine.on_peer_moved(news.peer_id)
                 if decision.forward is not None:
                     self._flood(decision.forward, neighbor)
                 if decision.reply is not None and control.live.session.closed is None:
@@ -151,3 +154,8 @@ class Announcing:
         while True:
             await trio.sleep(5.0)
             self._store.expire(self._engine.now())
+
+
+def _place(announcement: Announcement) -> tuple[object, ...]:
+    """What an announcement says of where its node is: other neighbors alone change nothing about direct paths."""
+    return (announcement.tags, announcement.reflex, announcement.reflex6)

@@ -118,9 +118,12 @@ class Classifying:
         """The neighbors may have changed."""
         self._wake.set()
 
-    def doubt(self) -> None:
-        """A direct path fell silent: ask one neighbor whether it still sees us where it did, for the path may have
-        gone with our old address."""
+    def doubt(self, peer_id: PeerId) -> None:
+        """The direct path to a peer fell silent: ask a neighbor whether it still sees us where it did, for the path may
+        have gone with our old address.  The peer's own word counts no longer: it cannot be asked again."""
+        if any(o.observer != peer_id for o in self._classifier.observations):
+            self._classifier.forget(peer_id)
+            self._asked.pop(peer_id, None)
         now = self._engine.now()
         if now >= self._doubted_at + _CALM:
             self._doubted_at = now

@@ -412,7 +412,7 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
 
     def lost_direct(live: LiveSession, path: Path) -> None:
         find_again(live, path)
-        classifying.doubt()
+        classifying.doubt(live.peer.peer_id)
 
     engine.on_lost_direct = lost_direct
 

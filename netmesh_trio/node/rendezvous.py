@@ -17,6 +17,7 @@ from ..events import PathKind
 from ..identity import PeerId
 from ..paths.path import Path
 from ..routing.store import AnnouncementStore
+from ..traversal.budgets import WindowBudget
 from ..traversal.candidates import Interface, Surroundings, gather, select
 from ..traversal.classify import NatType
 from ..traversal.coordinator import Neighbor, choose_coordinator
@@ -59,6 +60,9 @@ _LAST_ANSWER_TIME = 1.0
 _MAX_TOLD = 4096
 _MAX_TARGETS = 8
 _MAX_RESPONDING = 8
+# Trains that one peer may ask of us with its candidates, within so many seconds.
+_MAX_ANSWERS = 4
+_ANSWERS_PERIOD = 10.0
 
 
 @attrs.define(eq=False)
@@ -92,6 +96,8 @@ class Rendezvous:
         # what peers told us inside their sessions
         self._told: dict[PeerId, Candidates] = {}
         self._responding: set[PeerId] = set()
+        # candidates make us send to where a peer says that it is
+        self._answers: WindowBudget[PeerId] = WindowBudget(_MAX_ANSWERS, _ANSWERS_PERIOD)
         self._random_below: Callable[[int], int] = random.SystemRandom().randrange
 
     # messages
@@ -179,13 +185,17 @@ class Rendezvous:
         attempt = None if message.punch_id is None else self._attempts.get(message.punch_id)
         if attempt is not None:
             attempt.told.set()
-        elif peer_id not in self._responding and len(self._responding) < _MAX_RESPONDING:
+        elif (
+            peer_id not in self._responding
+            and len(self._responding) < _MAX_RESPONDING
+            and self._answers.take(peer_id, self._engine.now())
+        ):
             # the other end tries: it needs our packets as much as we need its own
             targets = self._targets(peer_id, near_only=not message.speak_first)
             if targets:
                 self._nursery.start_soon(self._answer_candidates, live, targets)
-            else:
-                live.peer.failure = PunchFailedError(self._why_skipped(peer_id))
+            elif message.reply_wanted:  # else a late answer to an attempt of ours
+                live.peer.failure = PunchFailedError(_why_skipped(*self._kinds(peer_id)))
 
     # what is known of either end
 
@@ -221,9 +231,9 @@ class Rendezvous:
         remote = NatType.of_tags(known.tags) if known is not None else NatType.UNKNOWN
         return self._engine.nat_state.nat_type, remote
 
-    def _why_skipped(self, peer_id: PeerId) -> str:
-        local, remote = self._kinds(peer_id)
-        return f"NAT here {local}, NAT of the peer {remote}: no direct path without guessing ports"
+    def standing(self, peer_id: PeerId) -> tuple[object, ...]:
+        """What is known of where both ends are, and which addresses they have; an attempt rests on that."""
+        return (self._engine.nat_state, self._kinds(peer_id), tuple(self._announced(peer_id)))
 
     def _targets(self, peer_id: PeerId, *, near_only: bool) -> list[Address]:
         """Where to send to, LAN first: what the peer told us as far as that is safe, and what it announced."""
@@ -292,7 +302,7 @@ class Rendezvous:
             if targets:
                 await self._train(live, targets)
             elif action is PunchAction.SKIP:
-                attempt.failure = PunchFailedError(self._why_skipped(peer_id))
+                attempt.failure = PunchFailedError(_why_skipped(local, remote))
 
     async def _punch(self, live: LiveSession, attempt: _Attempt) -> None:
         """Have a coordinator introduce us, and send when it says so."""
@@ -422,3 +432,7 @@ class Rendezvous:
                 path.trains -= 1
                 if not path.trains and not path.validated and not path.failed:
                     session.remove_path(path, engine.now())
+
+
+def _why_skipped(local: NatType, remote: NatType) -> str:
+    return f"NAT here {local}, NAT of the peer {remote}: no direct path without guessing ports"

@@ -9,6 +9,7 @@ from ..events import PathKind, PathReport
 from ..identity import PeerId
 from ..paths.path import Path
 from ..traversal.backoff import UpgradeBackoff
+from ..traversal.budgets import WindowBudget
 from ..traversal.errors import PeerNotReachableError, TraversalError
 from ..traversal.stats import TraversalStats
 from .engine import Engine
@@ -18,6 +19,10 @@ from .rendezvous import Rendezvous
 
 __all__ = ["Upgrader"]
 
+# New announcements of one peer that may bring about another attempt, within so many seconds.
+_RESETS = 4
+_RESET_PERIOD = 10.0
+
 
 @attrs.define(eq=False)
 class _Running:
@@ -25,6 +30,11 @@ class _Running:
 
     done: trio.Event = attrs.field(factory=trio.Event)
     error: TraversalError | None = None
+    #: Whether a network changed meanwhile: then its failure says nothing about the next attempt.
+    outdated: bool = False
+    #: What was known of both NATs as it began, and what ends it when that changes.
+    standing: tuple[object, ...] = ()
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
 
 class Upgrader:
@@ -39,6 +49,8 @@ class Upgrader:
         self._automatic = engine.config.direct and traversal.enabled and traversal.auto_direct_upgrade
         self._backoff: UpgradeBackoff[PeerId] = UpgradeBackoff(*traversal.upgrade_backoff)
         self._running: dict[PeerId, _Running] = {}
+        # what a peer announces makes us send to where it says that it is: not as often as it likes
+        self._resets: WindowBudget[PeerId] = WindowBudget(_RESETS, _RESET_PERIOD)
         self._wake = trio.Event()
         engine.on_path_changed = self._path_changed
         engine.on_network_changed = self.network_changed
@@ -55,12 +67,23 @@ class Upgrader:
     def network_changed(self) -> None:
         """Our NAT or our addresses are others than before: what failed may work now."""
         self._backoff.network_changed()
+        for peer_id in self._running:
+            self._outdate(peer_id)
         self._wake.set()
 
     def peer_changed(self, peer_id: PeerId) -> None:
         """A peer announces another NAT or address than before."""
-        self._backoff.forget(peer_id)
-        self._wake.set()
+        if peer_id in self._engine.peers and self._resets.take(peer_id, self._engine.now()):
+            self._backoff.forget(peer_id)
+            self._outdate(peer_id)
+            self._wake.set()
+
+    def _outdate(self, peer_id: PeerId) -> None:
+        running = self._running.get(peer_id)
+        if running is not None:
+            running.outdated = True
+            if self._rendezvous.standing(peer_id) != running.standing:
+                running.scope.cancel()  # it sends to where one of the two is no more
 
     @staticmethod
     def _is_relayed(peer: Peer) -> bool:
@@ -96,10 +119,18 @@ class Upgrader:
     async def _attempt(self, live: LiveSession, running: _Running, background: bool) -> None:
         peer = live.peer
         try:
-            await self._rendezvous.attempt(live)
+            while True:
+                running.standing = self._rendezvous.standing(peer.peer_id)
+                running.scope = trio.CancelScope()
+                with running.scope:
+                    await self._rendezvous.attempt(live)
+                if not running.scope.cancelled_caught:
+                    break
         except TraversalError as error:
-            running.error = peer.failure = error
-            self._backoff.failed(peer.peer_id, self._engine.now())
+            running.error = error
+            if not running.outdated:
+                peer.failure = error
+                self._backoff.failed(peer.peer_id, self._engine.now())
         else:
             if background:
                 self._stats.record_upgrade_success()

@@ -355,6 +355,8 @@ class Session:
                 if not path.tokens or now >= self._challenge_time(path):
                     self.queue_challenge(path, now)
                 return
+            if self.initiator and self.path is not None:
+                self.path.suspect = True  # it is silent: not to be chosen again before it answers
             self._switch(path, now)
         elif path.kind is PathKind.RELAYED and not self.path.eliciting_in_flight:
             self.out.ping = True  # does ours still reach the peer, or has it left it for cause?
@@ -432,10 +434,14 @@ class Session:
         if newest.last == largest:
             path.rtt.sample(now - newest.time, delay)
         path.eliciting_in_flight -= count
-        if arrived is path or newest.time >= path.doubted_at:
-            # else it says over another path what came before this one fell silent
+        # over another path it may say what came before this one fell silent; and if this one brings us nothing, that
+        # our packets get through is not enough
+        heard = path.kind is PathKind.RELAYED or path.last_received >= path.doubted_at
+        if arrived is path or (heard and newest.time >= path.doubted_at):
             path.pto_count = 0
             path.suspect = False
+        elif path.pto_count and path is self.path:
+            self.out.ping = True  # ask on: only an answer on this path clears it
         if newest.size > BASE_DATAGRAM_SIZE:
             path.mtu.large_lost = 0
         path.congestion.on_acked(size, newest.time, path.rtt.latest, newest.last, self.out.next_number, now)

@@ -162,7 +162,8 @@ class NatState:
     nat_type6: NatType = NatType.UNKNOWN
     """For IPv6."""
     reflex: Address | None = None
-    """The IPv4 address that others see; of several, the one observed last.  Or the override."""
+    """The IPv4 address that others see; of several, the one observed last, and of a symmetric NAT the one announced
+    before while an observer still sees it.  Or the override."""
     reflex6: Address | None = None
     """The same for IPv6."""
     overridden: bool = False
@@ -179,7 +180,7 @@ class Classifier:
     At most ``max_observers`` observers are kept; the one heard longest ago makes room.
     """
 
-    __slots__ = ("_lifetime", "_local", "_max_observers", "_observations", "_override", "_state", "_verdicts")
+    __slots__ = ("_lifetime", "_local", "_max_observers", "_observations", "_override", "_seen", "_state", "_verdicts")
 
     def __init__(
         self,
@@ -196,6 +197,8 @@ class Classifier:
         # by observer, family and socket; oldest first
         self._observations: dict[tuple[PeerId, int, int], Observation] = {}
         self._verdicts = {4: NatType.UNKNOWN, 6: NatType.UNKNOWN}
+        # of a symmetric NAT, what was announced last: each observation would else change it
+        self._seen: dict[int, Address | None] = {4: None, 6: None}
         self._state = NatState()
         self._update()
 
@@ -282,7 +285,11 @@ class Classifier:
         for family in (4, 6):
             judged = relevant(observations, family)
             if judged:
-                reflex[family] = judged[-1].reflex
+                seen = self._seen[family]
+                if self._verdicts[family] is NatType.SYMMETRIC and any(o.reflex == seen for o in judged):
+                    reflex[family] = seen
+                else:
+                    reflex[family] = judged[-1].reflex
         return NatState(
             nat_type=self._verdicts[4], nat_type6=self._verdicts[6], reflex=reflex[4], reflex6=reflex[6]
         )
@@ -293,6 +300,8 @@ class Classifier:
             if verdict is not NatType.UNKNOWN:
                 self._verdicts[family] = verdict
         state = self._observed()
+        for family, seen in ((4, state.reflex), (6, state.reflex6)):
+            self._seen[family] = seen if self._verdicts[family] is NatType.SYMMETRIC else None
         if self._override is not None:
             if self._override.family == 4:
                 state = attrs.evolve(state, nat_type=NatType.OPEN, reflex=self._override, overridden=True)

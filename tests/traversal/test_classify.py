@@ -160,6 +160,16 @@ def test_a_nat_that_becomes_symmetric_is_found_in_one_round() -> None:
     assert changes[1] == NatState(nat_type=SYMMETRIC, reflex=Address("203.0.113.7", 10))
 
 
+def test_asking_the_observers_of_a_symmetric_nat_again_changes_nothing() -> None:
+    classifier = Classifier(LAN)
+    views = ("198.51.100.1:1 > 203.0.113.7:9", "198.51.100.2:1 > 203.0.113.7:10", "198.51.100.3:1 > 203.0.113.7:11")
+    fed(classifier, *views)
+    announced = classifier.state
+    assert fed(classifier, *views, at=50.0) == [None] * 3
+    assert fed(classifier, *views, "198.51.100.4:1 > 203.0.113.7:12", at=60.0) == [None] * 4
+    assert classifier.state == announced
+
+
 def test_a_verdict_holds_while_observations_are_few_and_ends_with_the_last() -> None:
     classifier = Classifier(LAN, lifetime=100.0)
     fed(classifier, *CONE_VIEWS)
