@@ -89,9 +89,7 @@ def _split_host_port(text: str, what: str) -> tuple[str, int, bool]:
         raise AddressError(f"{quoted} has no port: write HOST:PORT, such as 203.0.113.7:4650")
     port = rest[1:]
     if not _PORT.fullmatch(port) or int(port) > 65535:
-        raise AddressError(
-            f"{quoted} has the port {_quote(port)}: write a number from 1 to 65535, digits only"
-        )
+        raise AddressError(f"{quoted} has the port {_quote(port)}: write a number from 1 to 65535, digits only")
     if not host:
         raise AddressError(f"{quoted} has no host: write HOST:PORT, such as 203.0.113.7:4650")
     return host, int(port), bracketed
@@ -119,10 +117,7 @@ class Address(NamedTuple):
         host, port, bracketed = _split_host_port(text, "address")
         numeric = _parse_numeric(host)
         if numeric is None or bracketed != (":" in host):
-            raise AddressError(
-                f"address {_quote(text)} is not numeric:"
-                " write 203.0.113.7:4650 or [2001:db8::7]:4650"
-            )
+            raise AddressError(f"address {_quote(text)} is not numeric: write 203.0.113.7:4650 or [2001:db8::7]:4650")
         return cls(numeric, port)
 
     @classmethod
@@ -346,9 +341,7 @@ class MeshUri:
 
 def _parse_target(text: str) -> tuple[PeerId, HostPort | None]:
     if not text:
-        raise AddressError(
-            "the peer id is missing: write netmesh://PEER or netmesh://PEER@HOST:PORT"
-        )
+        raise AddressError("the peer id is missing: write netmesh://PEER or netmesh://PEER@HOST:PORT")
     peer, at, where = text.partition("@")
     if not at and ":" in peer:
         raise AddressError("there is a ':' but no '@': write PEER@HOST:PORT")
@@ -364,8 +357,7 @@ def _parse_query(query: str) -> list[tuple[PeerId, HostPort | None]]:
         name, _, value = item.partition("=")
         if name != "via":
             raise AddressError(
-                f"{_quote(item)} after the '?' is not understood: only via=PEER[@HOST:PORT] is,"
-                " with '&' between two"
+                f"{_quote(item)} after the '?' is not understood: only via=PEER[@HOST:PORT] is, with '&' between two"
             )
         relays.append(_parse_target(value))
     return relays

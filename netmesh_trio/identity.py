@@ -76,20 +76,14 @@ def _decode(kind: bytes, text: str) -> bytes:
             hint = "take the space out"
         else:
             hint = "copy it again"
-        raise _TextError(
-            f"has {character!r} at position {position}, where only a-z and 2-7 occur: {hint}"
-        )
+        raise _TextError(f"has {character!r} at position {position}, where only a-z and 2-7 occur: {hint}")
     if len(text) != _TEXT_SIZE:
         problem = "some are missing" if len(text) < _TEXT_SIZE else "there are too many"
-        raise _TextError(
-            f"has {len(text)} characters instead of {_TEXT_SIZE}: {problem}, copy it again"
-        )
+        raise _TextError(f"has {len(text)} characters instead of {_TEXT_SIZE}: {problem}, copy it again")
     raw = b32decode(text.upper())
     value, check = raw[:KEY_SIZE], raw[KEY_SIZE:]
     if check != _check(kind, value):
-        raise _TextError(
-            "fails its check: a character is mistyped or two are swapped, copy it again"
-        )
+        raise _TextError("fails its check: a character is mistyped or two are swapped, copy it again")
     return value
 
 
@@ -153,9 +147,7 @@ class PeerId:
         try:
             return nacl.bindings.crypto_sign_ed25519_pk_to_curve25519(self.raw)
         except nacl.exceptions.RuntimeError:
-            raise AddressError(
-                f"peer id {self} is not a usable Ed25519 key: nobody can hold its secret"
-            ) from None
+            raise AddressError(f"peer id {self} is not a usable Ed25519 key: nobody can hold its secret") from None
 
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Whether ``signature`` is this peer's Ed25519 signature of ``message``; total."""
@@ -209,9 +201,7 @@ class _Secret:
             ) from None
         except FileNotFoundError:
             parent = os.path.dirname(os.fspath(path)) or "."
-            raise IdentityError(
-                f"{where} cannot be written: there is no directory {parent!r}, make it first"
-            ) from None
+            raise IdentityError(f"{where} cannot be written: there is no directory {parent!r}, make it first") from None
         except IsADirectoryError:
             raise IdentityError(f"{where} is a directory: name a file in it") from None
         except (OSError, ValueError) as error:
@@ -258,9 +248,7 @@ class _Secret:
         header, _, secret = line.partition(" ")
         for other in (Identity, NetworkKey):
             if other is not cls and header == other._header:
-                raise IdentityError(
-                    f"{where} is in fact a file with {other._article} {other._what}: name another"
-                )
+                raise IdentityError(f"{where} is in fact a file with {other._article} {other._what}: name another")
         if header != cls._header or len(data) > _FILE_LIMIT:
             raise IdentityError(f"{where} does not begin with {cls._header!r}: {mend}")
         try:
@@ -271,9 +259,7 @@ class _Secret:
 
     @classmethod
     def _missing(cls, path: str | os.PathLike[str]) -> IdentityError:
-        return IdentityError(
-            f"{cls._what} file {os.fspath(path)!r} does not exist: check the name, or {cls._make}"
-        )
+        return IdentityError(f"{cls._what} file {os.fspath(path)!r} does not exist: check the name, or {cls._make}")
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):

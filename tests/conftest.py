@@ -29,9 +29,7 @@ def why_no_kernel_tests() -> str | None:
     missing = [tool for tool in KERNEL_TOOLS if shutil.which(tool) is None]
     if missing:
         return f"kernel NATs need {', '.join(missing)}: apt-get install nftables iproute2 ethtool"
-    tried = subprocess.run(
-        ["unshare", "--net", "nft", "list", "ruleset"], capture_output=True, timeout=30, text=True
-    )
+    tried = subprocess.run(["unshare", "--net", "nft", "list", "ruleset"], capture_output=True, timeout=30, text=True)
     if tried.returncode:
         reason = tried.stderr.strip().partition("\n")[0]
         return f"kernel NATs need network namespaces with nftables: {reason}"

@@ -136,9 +136,7 @@ def test_imports_go_down(module: str) -> None:
     assert climbs(source, module, is_package=path.name == "__init__.py") == []
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in SOURCES if m.split(".")[1:2] and m.split(".")[1] in SANS_IO]
-)
+@pytest.mark.parametrize("module", [m for m in SOURCES if m.split(".")[1:2] and m.split(".")[1] in SANS_IO])
 def test_the_core_has_no_clock_chance_or_io(module: str) -> None:
     assert impurities(SOURCES[module].read_text(encoding="utf-8"), module) == []
 

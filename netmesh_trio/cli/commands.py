@@ -14,6 +14,7 @@ import click
 from netmesh_trio.cli.demo import demo
 from netmesh_trio.cli.files import receive, send
 from netmesh_trio.cli.identity import identity
+from netmesh_trio.cli.netcheck import netcheck
 from netmesh_trio.cli.options import verbose_option
 from netmesh_trio.cli.output import Reporter
 from netmesh_trio.cli.ping import ping
@@ -36,7 +37,7 @@ def cli(ctx: click.Context) -> None:
         ctx.exit(2)
 
 
-for _command in (identity, node, ping, send, receive, demo):
+for _command in (identity, node, netcheck, ping, send, receive, demo):
     cli.add_command(_command)
 
 

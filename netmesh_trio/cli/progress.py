@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,6 +66,8 @@ def _bar(verb: str) -> Iterator[ProgressHook]:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        # lines go above the bar if both are on the terminal; stdout in a file or pipe stays there
+        redirect_stdout=sys.stdout.isatty(),
     )
     with bars:
         task = bars.add_task(verb, total=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -38,12 +39,13 @@ async def running_node(
     *,
     timeout: float | None = None,
     brief: bool = False,
+    nat: bool = True,
 ) -> AsyncIterator[Node]:
     """Open the node that the options describe; the block begins once it is ``ready``.
 
     Answers pings and reports what changes for as long as the block lasts.  CommandError when no
     bootstrap node answers within ``timeout`` seconds; None waits for one for ever.  ``brief``
-    leaves the node's addresses out of the line for people.
+    leaves the node's addresses out of the line for people; without ``nat``, its NAT is not told.
     """
     identity = options.load_identity()
     network_key = options.load_network_key()
@@ -61,7 +63,7 @@ async def running_node(
         with lone_error():
             async with trio.open_nursery() as nursery:
                 ready = trio.Event()
-                nursery.start_soon(watch, node, reporter, ready)
+                nursery.start_soon(partial(watch, node, reporter, ready, nat=nat))
                 punches = PunchWatcher(node, reporter)
                 if options.direct:
                     nursery.start_soon(punches.watch_paths, ready)

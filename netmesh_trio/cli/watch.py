@@ -11,6 +11,7 @@ from netmesh_trio.errors import NetmeshError
 from netmesh_trio.events import (
     Event,
     EventsLost,
+    NatChanged,
     PathChanged,
     PathReport,
     PeerConnected,
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
 __all__ = ["report", "report_path", "watch"]
 
 
-async def watch(node: Node, reporter: Reporter, ready: trio.Event) -> None:
-    """Report what changes, from ``ready`` on, until cancelled."""
+async def watch(node: Node, reporter: Reporter, ready: trio.Event, *, nat: bool = True) -> None:
+    """Report what changes, from ``ready`` on, until cancelled; without ``nat``, nothing of the NAT."""
     async for event in node.events():
         # What comes before is kept, and told after the ready line.
         await ready.wait()
-        report(reporter, event)
+        if nat or not isinstance(event, NatChanged):
+            report(reporter, event)
 
 
 def report(reporter: Reporter, event: Event) -> None:
@@ -48,6 +50,8 @@ def report(reporter: Reporter, event: Event) -> None:
         )
     elif isinstance(event, PathChanged):
         report_path(reporter, event.peer_id, event.path, event.reason)
+    elif isinstance(event, NatChanged):
+        reporter.nat(str(event.nat_type), None if event.reflex_addr is None else str(event.reflex_addr))
     elif isinstance(event, EventsLost):
         reporter.note(f"{event.count} events came too fast to be told")
 

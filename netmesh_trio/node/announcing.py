@@ -127,9 +127,7 @@ class Announcing:
                 if decision.forward is not None:
                     self._flood(decision.forward, neighbor)
                 if decision.reply is not None and control.live.session.closed is None:
-                    engine.send_control(
-                        control.live, frames.SUBPROTOCOL_ANNOUNCEMENT, decision.reply.encode()
-                    )
+                    engine.send_control(control.live, frames.SUBPROTOCOL_ANNOUNCEMENT, decision.reply.encode())
                 if decision.verdict is Verdict.OWN and decision.next_sequence is not None:
                     self._sequence = max(self._sequence, decision.next_sequence - 1)
                     self._said = ()

@@ -154,7 +154,8 @@ class Classifying:
                     polled = now
                     self._poll_local()
                 if now >= interval_ends:
-                    self._request_round()
+                    interval_ends = now + self._config.classify_interval
+                    self._next = self._next or _Round()
                 if self._next is not None and self._round is None:
                     self._round, self._next = self._next, None
                     interval_ends = now + self._config.classify_interval

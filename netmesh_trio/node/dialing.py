@@ -375,5 +375,3 @@ class Dialer:
             self.bootstrap_connected.set()
             while peer.live is not None:
                 await peer.wait_change()
-
-

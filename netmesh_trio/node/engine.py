@@ -598,9 +598,7 @@ class Engine:
             reason = "gone" if event.old.failed else "silent" if failed else "better"
             _log.info("%s takes another path, %r (%s)", peer.peer_id.short, event.path, reason)
             if peer.live is live:
-                self.events.emit(
-                    PathChanged(peer_id=peer.peer_id, path=peer.report(event.path), reason=reason)
-                )
+                self.events.emit(PathChanged(peer_id=peer.peer_id, path=peer.report(event.path), reason=reason))
             if event.old.kind is PathKind.DIRECT and event.path.kind is PathKind.RELAYED:
                 self.on_lost_direct(live, event.old)
         if event.path.kind is PathKind.DIRECT and (event.old is None or event.old.kind is PathKind.RELAYED):
@@ -620,12 +618,22 @@ class Engine:
             return
         if live.session.closed is None:
             self.on_path_needed(live)
-        # whatever else runs over the same relay is likely to be in the same trouble: ask the relay for a sign of life
-        if path.via is not None:
-            relay = self.direct_session(path.via)
-            if relay is not None:
-                relay.session.ping()
-                relay.drive_later()
+        # whatever else runs over the same relay is likely to be in the same trouble
+        self._ask_relay(path)
+
+    def path_quiet(self, live: LiveSession, path: Path) -> None:
+        """A flow to us stopped: perhaps because our address is another now, which peer and relays have yet to learn."""
+        if path.kind is PathKind.DIRECT:
+            self._ask_relays(live)
+        else:
+            self._ask_relay(path)
+
+    def _ask_relay(self, path: Path) -> None:
+        """Ask the relay of a path for a sign of life."""
+        relay = self.direct_session(path.via) if path.via is not None else None
+        if relay is not None:
+            relay.session.ping()
+            relay.drive_later()
 
     def _ask_relays(self, live: LiveSession) -> None:
         """A direct path was silent once: ask on the circuits beside it.  Their relays are asked, too, for if our NAT
@@ -634,10 +642,7 @@ class Engine:
         for path in session.paths.values():
             if path.via is not None and path.usable:
                 session.queue_challenge(path, self.now())
-                relay = self.direct_session(path.via)
-                if relay is not None:
-                    relay.session.ping()
-                    relay.drive_later()
+                self._ask_relay(path)
         live.drive_later()
 
     def note_closed(self, circuit_id: bytes, neighbor: PeerId) -> None:

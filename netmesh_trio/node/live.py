@@ -11,6 +11,7 @@ from ..session.events import (
     ControlReceived,
     DatagramReceived,
     PathActive,
+    PathQuiet,
     PathSuspect,
     PathValidated,
     StreamArrived,
@@ -163,6 +164,8 @@ class LiveSession(Scheduled):
                 engine.path_active(self, event)
             elif isinstance(event, PathValidated):
                 engine.path_validated(self, event.path)
+            elif isinstance(event, PathQuiet):
+                engine.path_quiet(self, event.path)
             elif isinstance(event, PathSuspect):
                 engine.path_suspect(self, event.path)
             elif isinstance(event, Closed):

@@ -81,9 +81,7 @@ class _Attempt:
 class Rendezvous:
     """The rendezvous subprotocol of a node."""
 
-    def __init__(
-        self, engine: Engine, store: AnnouncementStore, stats: TraversalStats, nursery: trio.Nursery
-    ) -> None:
+    def __init__(self, engine: Engine, store: AnnouncementStore, stats: TraversalStats, nursery: trio.Nursery) -> None:
         self._engine = engine
         self._store = store
         self._stats = stats

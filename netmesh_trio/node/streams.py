@@ -256,5 +256,3 @@ class Stream(trio.abc.HalfCloseableStream):
     def _stop_reading(self, code: int) -> None:
         session = self._session
         session.stop_stream(self._id, code)
-
-

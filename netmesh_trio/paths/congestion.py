@@ -82,9 +82,7 @@ class Cubic:
         """``size`` bytes are no longer in flight and say nothing about congestion."""
         self.in_flight -= size
 
-    def on_acked(
-        self, size: int, sent_at: float, rtt: float, largest: int, next_number: int, now: float
-    ) -> None:
+    def on_acked(self, size: int, sent_at: float, rtt: float, largest: int, next_number: int, now: float) -> None:
         """``size`` bytes are acknowledged, the newest of them sent at ``sent_at`` as packet ``largest``.
 
         ``rtt`` is the newest sample, ``next_number`` the next packet number to be sent (it bounds a round).
@@ -157,9 +155,7 @@ class Cubic:
         self.recovery_start = now
         self._prior = self.window
         # fast convergence (RFC 9438, section 4.7)
-        self._window_max = (
-            self.window * (1 + _BETA) / 2 if self.window < self._window_max else self.window
-        )
+        self._window_max = self.window * (1 + _BETA) / 2 if self.window < self._window_max else self.window
         self.window = max(self.window * _BETA, float(_MINIMUM_SEGMENTS * self._segment))
         self.ssthresh = self.window
         self._epoch = -1.0

@@ -57,9 +57,7 @@ class Path:
         "via",
     )
 
-    def __init__(
-        self, key: PathKey, *, via: PeerId | None, mtu_limit: int, now: float
-    ) -> None:
+    def __init__(self, key: PathKey, *, via: PeerId | None, mtu_limit: int, now: float) -> None:
         self.key = key
         self.via = via
         self.kind = PathKind.RELAYED if isinstance(key, bytes) else PathKind.DIRECT

@@ -85,9 +85,7 @@ def _check_tags(_instance: object, _attribute: object, tags: tuple[str, ...]) ->
             raise ValueError("a tag has 1 to 32 characters, a-z, 0-9, colon, dot and hyphen")
 
 
-def _check_reflex(
-    _instance: object, attribute: attrs.Attribute[Address | None], reflex: Address | None
-) -> None:
+def _check_reflex(_instance: object, attribute: attrs.Attribute[Address | None], reflex: Address | None) -> None:
     family = 4 if attribute.name == "reflex" else 6
     if reflex is not None and not (reflex.family == family and reflex.is_unicast):
         raise ValueError(f"{attribute.name} is not a unicast IPv{family} address")
@@ -175,16 +173,10 @@ class Announcement:
                 peer_id=PeerId(expect_bytes(fields[1], KEY_SIZE)),
                 sequence=expect_int(fields[2], 0, MAX_SEQUENCE),
                 lifetime_s=expect_int(fields[3], 0, MAX_LIFETIME),
-                tags=tuple(
-                    expect_str(tag, 1, _MAX_TAG_LENGTH)
-                    for tag in expect_list(fields[4], 0, MAX_TAGS)
-                ),
+                tags=tuple(expect_str(tag, 1, _MAX_TAG_LENGTH) for tag in expect_list(fields[4], 0, MAX_TAGS)),
                 reflex=_read_reflex(fields[5]),
                 reflex6=_read_reflex(fields[6]),
-                relays=tuple(
-                    PeerId(expect_bytes(relay, KEY_SIZE))
-                    for relay in expect_list(fields[7], 0, MAX_RELAYS)
-                ),
+                relays=tuple(PeerId(expect_bytes(relay, KEY_SIZE)) for relay in expect_list(fields[7], 0, MAX_RELAYS)),
             )
         except DecodeError:
             raise

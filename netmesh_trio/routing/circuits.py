@@ -108,9 +108,7 @@ class OpenCircuit:
             raise ValueError(f"hops_left is {self.hops_left}; it must be from 1 to {MAX_HOPS}")
         if not 1 <= len(self.packet) <= MAX_FIRST_PACKET:
             raise ValueError(f"a first packet has 1 to {MAX_FIRST_PACKET} bytes")
-        return encode_cbor(
-            [_OPEN, self.circuit_id, bytes(self.target), self.hops_left, self.packet]
-        )
+        return encode_cbor([_OPEN, self.circuit_id, bytes(self.target), self.hops_left, self.packet])
 
 
 @attrs.frozen
@@ -382,10 +380,7 @@ class RelayTable:
         if known is not None:
             self._reopened += 1
             return self._onward(known, request, fresh=False)
-        if (
-            len(self) >= self.limits.max_circuits
-            or neighbor.asked >= self.limits.max_circuits_per_peer
-        ):
+        if len(self) >= self.limits.max_circuits or neighbor.asked >= self.limits.max_circuits_per_peer:
             return self._refuse(request, RefusalReason.BUDGET)
         out_id = random_bytes(CIRCUIT_ID_SIZE)
         if out_id in self._legs or out_id == request.circuit_id:

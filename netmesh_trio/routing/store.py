@@ -139,9 +139,7 @@ class _Shelf:
         return self.entries.get(entry.envelope.announcement.peer_id) is entry
 
 
-_TOMBSTONES = (
-    MAX_ANNOUNCEMENT_HOPS + 1
-)  # the shelf that is emptied first; the others are numbered by hops
+_TOMBSTONES = MAX_ANNOUNCEMENT_HOPS + 1  # the shelf that is emptied first; the others are numbered by hops
 
 
 class AnnouncementStore:
@@ -298,9 +296,7 @@ class AnnouncementStore:
         origins = [] if self._own is None else [self.self_id]
         for shelf in self._shelves:
             origins += [
-                origin
-                for origin, entry in shelf.entries.items()
-                if origin != neighbor and self._is_told(entry)
+                origin for origin, entry in shelf.entries.items() if origin != neighbor and self._is_told(entry)
             ]
         return origins
 
@@ -330,9 +326,7 @@ class AnnouncementStore:
                 self._expired += 1
                 until = entry.until + self.limits.tombstone
                 if until > now:
-                    self._keep(
-                        _Entry(entry.envelope, entry.received, until, _TOMBSTONES, entry.bucket)
-                    )
+                    self._keep(_Entry(entry.envelope, entry.received, until, _TOMBSTONES, entry.bucket))
         return ended
 
     def next_deadline(self) -> float | None:

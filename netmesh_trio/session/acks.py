@@ -69,9 +69,7 @@ class AckTracker:
 
     def due(self, now: float) -> bool:
         """An acknowledgement should go out even if nothing else does."""
-        return self.eliciting > 0 and (
-            self.immediate or self.eliciting >= _EVERY or now >= self.deadline
-        )
+        return self.eliciting > 0 and (self.immediate or self.eliciting >= _EVERY or now >= self.deadline)
 
     def encode(self, now: float) -> bytes:
         """The ACK frame, and note that it goes out."""

@@ -135,9 +135,7 @@ class CookieSecrets:
     def check_untrusted(self, mac2: bytes, covered: bytes, source: bytes, now: float) -> bool:
         """Whether *mac2*, over the bytes *covered*, was made with a cookie given to *source*."""
         self._rotate(now)
-        return any(
-            hmac.compare_digest(mac2, mac(mac(secret, source), covered)) for secret in self._secrets
-        )
+        return any(hmac.compare_digest(mac2, mac(mac(secret, source), covered)) for secret in self._secrets)
 
 
 class TokenBucket:

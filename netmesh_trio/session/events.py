@@ -12,6 +12,7 @@ __all__ = [
     "DatagramReceived",
     "Event",
     "PathActive",
+    "PathQuiet",
     "PathSuspect",
     "PathValidated",
     "StreamArrived",
@@ -65,6 +66,12 @@ class PathValidated(NamedTuple):
     path: Path
 
 
+class PathQuiet(NamedTuple):
+    """A flow of stream data on the present path stopped for no known reason: the peer is asked, others may be, too."""
+
+    path: Path
+
+
 class PathSuspect(NamedTuple):
     """The present path does not answer, or is gone: another is needed."""
 
@@ -85,6 +92,7 @@ Event = (
     | ControlReceived
     | DatagramReceived
     | PathActive
+    | PathQuiet
     | PathValidated
     | PathSuspect
     | Closed

@@ -376,9 +376,7 @@ class Initiator:
         if len(data) != COOKIE_PACKET:
             raise HandshakeRejected("length")
         try:
-            cookie = open_cookie_untrusted(
-                self._cookie_key, self._mac1, self.local_index, bytes(data)
-            )
+            cookie = open_cookie_untrusted(self._cookie_key, self._mac1, self.local_index, bytes(data))
         except DecodeError:
             raise HandshakeRejected("cookie") from None
         self._packet = self._covered + mac(cookie, self._covered)
@@ -481,9 +479,7 @@ class Responder:
             sources_evicted=self._sources.evicted,
         )
 
-    def receive_init(
-        self, data: _Bytes, source: bytes | None, now: float
-    ) -> Reply | CookieReply | Drop:
+    def receive_init(self, data: _Bytes, source: bytes | None, now: float) -> Reply | CookieReply | Drop:
         """What to do about an INIT; never raises for what is in it.
 
         :param source: where it came from, as :meth:`Address.pack` writes it, and where to send the
@@ -518,9 +514,7 @@ class Responder:
         del self._repeats[key]
         del self._repeat_keys[reply.established.local_index]
 
-    def _receive(
-        self, data: _Bytes, source: bytes | None, now: float
-    ) -> Reply | CookieReply | Drop:
+    def _receive(self, data: _Bytes, source: bytes | None, now: float) -> Reply | CookieReply | Drop:
         if len(data) != INIT_SIZE:
             return Drop("length")
         packet = bytes(data)
@@ -553,9 +547,7 @@ class Responder:
         self._repeats[key] = now, attrs.evolve(reply, fresh=False)
         self._repeat_keys[reply.established.local_index] = key
 
-    def _admit_untrusted(
-        self, packet: bytes, source: bytes | None, now: float
-    ) -> CookieReply | Drop | None:
+    def _admit_untrusted(self, packet: bytes, source: bytes | None, now: float) -> CookieReply | Drop | None:
         """None if the INIT may cost key operations.
 
         As in WireGuard, the limit of a source is charged for proven addresses only: else whoever

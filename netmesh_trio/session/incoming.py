@@ -8,7 +8,7 @@ from ..paths.path import Path
 from ..wire import frames
 from ..wire.errors import DecodeError
 from .events import ControlReceived, DatagramReceived, StreamsAllowed, StreamStopped
-from .parameters import CLOSE_NORMAL, QUIET
+from .parameters import CLOSE_NORMAL
 
 if TYPE_CHECKING:
     from .session import Session
@@ -56,7 +56,7 @@ class Incoming:
             asks = 1
             non_probing = True
             if frames.STREAM <= kind <= frames.STREAM_LEN_FIN:
-                at = self._on_stream(kind, plain, at)
+                at = self._on_stream(kind, plain, at, now)
             elif kind == frames.CONTROL:
                 at = self._on_control(plain, at, path, now)
             elif kind == frames.DATAGRAM:
@@ -85,7 +85,7 @@ class Incoming:
         if len(plain) < at + size:
             raise DecodeError("frame is cut short")
 
-    def _on_stream(self, kind: int, plain: bytes, at: int) -> int:
+    def _on_stream(self, kind: int, plain: bytes, at: int, now: float) -> int:
         session = self._session
         if kind & 2:
             self._need(plain, at, 14)
@@ -103,7 +103,7 @@ class Incoming:
             stream = session.streams.receiving[stream_id]
         if stream is not None:
             session.streams.on_grown(stream.push(offset, plain, start, stop, bool(kind & 1)))
-            session.quiet = QUIET
+            session.on_stream_data(now)
             if stream.stop_code is not None:
                 session.on_stopped(stream)
             session.readable.add(stream_id)

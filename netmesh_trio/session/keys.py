@@ -115,9 +115,7 @@ class KeyRing:
             self._pending = None
             self.sent_generation = self.generation
 
-    def _derive(
-        self, mine: bytes, theirs: bytes, own_first: bool
-    ) -> Seal:
+    def _derive(self, mine: bytes, theirs: bytes, own_first: bool) -> Seal:
         try:
             shared = nacl.bindings.crypto_scalarmult(mine, theirs)
         except nacl.exceptions.CryptoError:
@@ -130,14 +128,10 @@ class KeyRing:
             hashlib.blake2s(label, key=root).digest()
             for label in (b"netmesh rekey secret", b"netmesh to responder", b"netmesh to initiator")
         )
-        send, receive = (
-            (to_responder, to_initiator) if self._initiator else (to_initiator, to_responder)
-        )
+        send, receive = (to_responder, to_initiator) if self._initiator else (to_initiator, to_responder)
         self.generation += 1
         self.renewals += 1
         # two generations are kept: what is under way with the old key still opens
-        self._decrypters = {
-            g: d for g, d in self._decrypters.items() if g >= self.generation - 1
-        }
+        self._decrypters = {g: d for g, d in self._decrypters.items() if g >= self.generation - 1}
         self._decrypters[self.generation] = ChaCha20Poly1305(receive).decrypt
         return ChaCha20Poly1305(send).encrypt

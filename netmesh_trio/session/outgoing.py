@@ -215,9 +215,7 @@ class Outgoing:
         stream.quota -= count
         if stream.unsent < LOW_WATER:
             session.drained.add(stream_id)
-        session.sent.records.append(
-            Sent(first, number - 1, size, path, now, stream, offset, chunk, ())
-        )
+        session.sent.records.append(Sent(first, number - 1, size, path, now, stream, offset, chunk, ()))
         self._account(path, count, count * size, now)
         return Transmit(path, pieces, size, count * size)
 
@@ -265,9 +263,7 @@ class Outgoing:
         packet = path.prefix + self.seal(plain, path, now)
         size = len(packet)
         if records or eliciting:
-            session.sent.records.append(
-                Sent(number, number, size, path, now, None, 0, 0, records)
-            )
+            session.sent.records.append(Sent(number, number, size, path, now, None, 0, 0, records))
             path.congestion.on_sent(size)
             path.pacer.on_sent(size)
             path.eliciting_in_flight += 1
@@ -336,9 +332,7 @@ class Outgoing:
         plain = bytes((frames.PING,)) + bytes(size - path.overhead - 1)
         number = self.next_number
         packet = path.prefix + self.seal(plain, path, now)
-        session.sent.records.append(
-            Sent(number, number, size, path, now, None, 0, 0, (), probe=True)
-        )
+        session.sent.records.append(Sent(number, number, size, path, now, None, 0, 0, (), probe=True))
         self._account(path, 1, size, now)
         session.stats.packets_sent -= 1  # seal() counted it
         return Transmit(path, (packet,), size, size)
@@ -356,9 +350,7 @@ class Outgoing:
                 frame.stream.on_lost(frame.offset, frame.length, frame.fin)
                 streams.enqueue(frame.stream)
             elif isinstance(frame, Window):
-                streams.window_dirty.update(
-                    s for s in frame.stream_ids if s == SESSION or s in streams.receiving
-                )
+                streams.window_dirty.update(s for s in frame.stream_ids if s == SESSION or s in streams.receiving)
             elif isinstance(frame, Reset):
                 if not frame.stream.reset_acked:
                     self.controls.appendleft(frame)
@@ -368,5 +360,3 @@ class Outgoing:
                     self.controls.appendleft(frame)
             else:
                 self.controls.appendleft(frame)
-
-

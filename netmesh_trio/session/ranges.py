@@ -49,9 +49,7 @@ class RangeSet:
             starts.insert(low, start)
             stops.insert(low, stop)
             return stop - start
-        had = sum(
-            max(0, min(stop, stops[i]) - max(start, starts[i])) for i in range(low, high)
-        )
+        had = sum(max(0, min(stop, stops[i]) - max(start, starts[i])) for i in range(low, high))
         starts[low:high] = [min(start, starts[low])]
         stops[low:high] = [max(stop, stops[high - 1])]
         return stop - start - had

@@ -33,6 +33,7 @@ from .events import (
     Closed,
     Event,
     PathActive,
+    PathQuiet,
     PathSuspect,
     PathValidated,
     StreamArrived,
@@ -40,7 +41,16 @@ from .events import (
 from .incoming import Incoming
 from .keys import KeyRing, Seal, pack_nonce
 from .outgoing import Outgoing, Transmit
-from .parameters import CLOSE_NORMAL, CLOSE_PROTOCOL, QUIET, SessionStats, SessionTimes
+from .parameters import (
+    BUSY_QUIET,
+    CLOSE_NORMAL,
+    CLOSE_PROTOCOL,
+    FLOW,
+    FLOW_GAP,
+    QUIET,
+    SessionStats,
+    SessionTimes,
+)
 from .receive_stream import ReceiveStream
 from .recovery import Control, Reset, Sent, SentPackets, Stop, StreamData
 from .streams import StreamTable
@@ -113,7 +123,9 @@ class Session:
         self._rekeyed_at = now
         self._rekeyed_number = 0
         self._waiting_since = _INFINITY
-        self.quiet = QUIET
+        self._quiet = QUIET
+        self._flow = 0
+        self._flowed_at = now
         self._asked_at = now
         # only with another way to fall back on is it worth while to watch an idle direct path
         self._had_relay = False
@@ -286,7 +298,7 @@ class Session:
                     break
             if grown:
                 self.streams.on_grown(grown)
-                self.quiet = QUIET
+                self.on_stream_data(now)
         except DecodeError as error:
             stats.dropped_invalid += 1
             self.fail(str(error), now)
@@ -305,6 +317,14 @@ class Session:
             if path is not self.path and moved:
                 self._peer_moved(path, now)
         return at
+
+    def on_stream_data(self, now: float) -> None:
+        """Stream data came in: how soon will silence be worth a question?"""
+        self._flow = self._flow + 1 if now < self._flowed_at + FLOW_GAP else 0
+        self._flowed_at = now
+        self._quiet = QUIET
+        if self._flow >= FLOW and self.path is not None:
+            self._quiet = min(max(BUSY_QUIET, 2 * self.path.rtt.pto()), QUIET)
 
     def authentic(self, packet: memoryview) -> bool:
         """Whether one DATA packet, without a circuit header, was made by the peer and is not a replay."""
@@ -650,7 +670,7 @@ class Session:
         return count >= self.times.rekey_packets
 
     def _ask_time(self) -> float:
-        return max(self.last_received, self._asked_at) + self.quiet
+        return max(self.last_received, self._asked_at) + self._quiet
 
     def _check_time(self, path: Path) -> float:
         return max(path.last_received, self._asked_at) + _CHECK
@@ -691,7 +711,9 @@ class Session:
         if self.streams.receiving and now >= self._ask_time():
             self.out.ping = True
             self._asked_at = now
-            self.quiet = min(2 * self.quiet, self.times.keep_alive)
+            self._quiet = min(2 * self._quiet, self.times.keep_alive)
+            if self._flow >= FLOW and self.path is not None:
+                self.events.append(PathQuiet(self.path))
         present = self.path
         if (
             self._had_relay

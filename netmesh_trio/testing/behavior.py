@@ -53,17 +53,13 @@ class NatBehavior:
     mapping: Dependence = attrs.field(default=Dependence.ENDPOINT_INDEPENDENT, converter=Dependence)
     """RFC 4787 section 4.1."""
 
-    filtering: Dependence = attrs.field(
-        default=Dependence.ADDRESS_AND_PORT_DEPENDENT, converter=Dependence
-    )
+    filtering: Dependence = attrs.field(default=Dependence.ADDRESS_AND_PORT_DEPENDENT, converter=Dependence)
     """RFC 4787 section 5."""
 
     port_preservation: bool = False
     """Use the inside port as the outside port unless another mapping has it (section 4.2.1)."""
 
-    port_step: int | None = attrs.field(
-        default=None, validator=attrs.validators.optional(_is_positive)
-    )
+    port_step: int | None = attrs.field(default=None, validator=attrs.validators.optional(_is_positive))
     """A new outside port is the last one plus this; None draws it at random from 1024 to 65535."""
 
     lifetime: float = attrs.field(default=120.0, validator=_is_positive)
@@ -141,7 +137,5 @@ def as_chain(place: str | NatBehavior | Sequence[NatBehavior] | None) -> tuple[N
         try:
             return KINDS[place]
         except KeyError:
-            raise ValueError(
-                f"no kind of NAT is called {place!r}: use one of {', '.join(KINDS)}"
-            ) from None
+            raise ValueError(f"no kind of NAT is called {place!r}: use one of {', '.join(KINDS)}") from None
     return tuple(place)

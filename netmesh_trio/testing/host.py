@@ -90,9 +90,7 @@ class Host:
     sockets.
     """
 
-    def __init__(
-        self, internet: VirtualInternet, fabric: Fabric, name: str, link: LinkSettings
-    ) -> None:
+    def __init__(self, internet: VirtualInternet, fabric: Fabric, name: str, link: LinkSettings) -> None:
         self.name = name
         self.interfaces: list[Interface] = [Interface(self, fabric, name, link)]
         """The first is there from the start; see :meth:`add_interface`."""
@@ -186,9 +184,7 @@ class Host:
         try:
             ip = ipaddress.ip_address(host)
         except ValueError:
-            raise BindError(
-                f"{host!r} is not a numeric address: {self.name} binds to numbers only"
-            ) from None
+            raise BindError(f"{host!r} is not a numeric address: {self.name} binds to numbers only") from None
         name = str(ip)
         if not (ip.is_unspecified or ip.is_loopback or self._owns(name)):
             raise BindError(f"{name} is not an address of {self.name}")
@@ -198,9 +194,7 @@ class Host:
             port = self._free_port(name)
         elif not self._is_free(name, port):
             raise BindError(f"UDP port {port} of {self.name} is in use")
-        socket = VirtualUdpSocket(
-            self, Address(name, port), self._fabric.segments, self._fabric.receive_buffer
-        )
+        socket = VirtualUdpSocket(self, Address(name, port), self._fabric.segments, self._fabric.receive_buffer)
         self._sockets[name, port] = socket
         return socket
 
@@ -304,8 +298,7 @@ class Host:
         family = Address(host, port).family
         if host == _WILDCARD[family]:
             return not any(
-                socket.address.port == port and socket.address.family == family
-                for socket in self._sockets.values()
+                socket.address.port == port and socket.address.family == family for socket in self._sockets.values()
             )
         return (host, port) not in self._sockets and (_WILDCARD[family], port) not in self._sockets
 

@@ -169,9 +169,7 @@ class VirtualInternet:
         self.nats[name] = made
         return made
 
-    def _make_chain(
-        self, name: str, behind: str | NatBehavior | Sequence[NatBehavior] | None
-    ) -> VirtualInternet | Nat:
+    def _make_chain(self, name: str, behind: str | NatBehavior | Sequence[NatBehavior] | None) -> VirtualInternet | Nat:
         place: Nat | None = None
         boxes = as_chain(behind)
         for number, behavior in reversed(list(enumerate(boxes, start=1))):
@@ -291,6 +289,4 @@ def _reaches(a: Realm, b: Realm) -> bool:
         if one is not other:
             break
         shared += 1
-    return direct_path_possible(
-        [nat.behavior for nat in ours], [nat.behavior for nat in theirs], shared=shared
-    )
+    return direct_path_possible([nat.behavior for nat in ours], [nat.behavior for nat in theirs], shared=shared)

@@ -129,6 +129,4 @@ if __name__ == "__main__":
     # Being scheduled late is delay that nobody asked for.
     with contextlib.suppress(OSError):
         os.nice(-15)
-    run(
-        int(sys.argv[1]), int(sys.argv[2]), socket.socket(fileno=int(sys.argv[3])), int(sys.argv[4])
-    )
+    run(int(sys.argv[1]), int(sys.argv[2]), socket.socket(fileno=int(sys.argv[3])), int(sys.argv[4]))

@@ -30,14 +30,10 @@ class LinkShape:
     delay: float = attrs.field(default=0.0, validator=attrs.validators.ge(0))
     """One way, seconds."""
 
-    loss: float = attrs.field(
-        default=0.0, validator=[attrs.validators.ge(0), attrs.validators.le(1)]
-    )
+    loss: float = attrs.field(default=0.0, validator=[attrs.validators.ge(0), attrs.validators.le(1)])
     """Part of the packets that is dropped, 0 to 1, each by its own chance."""
 
-    rate: float | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.gt(0))
-    )
+    rate: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
     """Bits per second, headers counted; None is as fast as the forwarder can."""
 
     queue: int = attrs.field(default=256 * 1024, validator=attrs.validators.gt(0))
@@ -68,9 +64,7 @@ class LinkStats:
 class ShapedLink:
     """A running forwarder between an interface in one namespace and an interface in another."""
 
-    def __init__(
-        self, lower: tuple[str, str], upper: tuple[str, str], shape: LinkShape, seed: int
-    ) -> None:
+    def __init__(self, lower: tuple[str, str], upper: tuple[str, str], shape: LinkShape, seed: int) -> None:
         taps: list[int] = []
         self._control, theirs = socket.socketpair()
         self._control.settimeout(_ANSWER_TIMEOUT)

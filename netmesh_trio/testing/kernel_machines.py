@@ -496,9 +496,7 @@ class Gateway(Machine):
         )
 
 
-def shape_of(
-    delay: float, loss: float, rate: float | None, queue: int, shape: LinkShape | None
-) -> LinkShape | None:
+def shape_of(delay: float, loss: float, rate: float | None, queue: int, shape: LinkShape | None) -> LinkShape | None:
     """The shape that these arguments of ``host`` mean; None for a plain veth."""
     if not delay and not loss and rate is None:
         return shape

@@ -59,9 +59,7 @@ def port_masks(chance: random.Random) -> list[int]:
     return [0x4000 | low for low in chance.sample(range(1, 0x400), _MASKS)]
 
 
-def ruleset(
-    kind: NatKind, *, address: str, masks: list[int], lifetime: int, hairpin: bool, first_port: int
-) -> str:
+def ruleset(kind: NatKind, *, address: str, masks: list[int], lifetime: int, hairpin: bool, first_port: int) -> str:
     """The rules of a gateway with interfaces ``wan`` and ``lan``, replacing those it had.
 
     ``address`` is its public one, ``masks`` from `port_masks`, ``lifetime`` how many seconds an
@@ -109,8 +107,7 @@ def _source(translation: str) -> str:
 
 def _mapped(kind: NatKind, address: str, masks: list[int], lifetime: int, hairpin: bool) -> str:
     sources = [
-        f"ip saddr & 0.0.0.7 == 0.0.0.{low} snat to {address}:udp sport ^ {mask}"
-        for low, mask in enumerate(masks)
+        f"ip saddr & 0.0.0.7 == 0.0.0.{low} snat to {address}:udp sport ^ {mask}" for low, mask in enumerate(masks)
     ]
     postrouting = [f'oifname "wan" meta l4proto udp {source}' for source in sources]
     prerouting: list[str] = []
@@ -126,8 +123,7 @@ def _mapped(kind: NatKind, address: str, masks: list[int], lifetime: int, hairpi
         prerouting.append(f'iifname "wan" ip daddr {address} dnat ip to udp dport map @owners')
     elif kind == "address-restricted":
         prerouting.append(
-            f'iifname "wan" ip daddr {address} udp dport . ip saddr @contacted '
-            "dnat ip to udp dport map @owners"
+            f'iifname "wan" ip daddr {address} udp dport . ip saddr @contacted dnat ip to udp dport map @owners'
         )
     learning: list[str] = []
     for where in learn:

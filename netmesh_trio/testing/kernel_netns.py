@@ -145,9 +145,7 @@ def flush_conntrack(name: str) -> None:
     def flush() -> None:
         # nlmsghdr, then nfgenmsg with family unspecified: a delete without a tuple means all of
         # them.
-        message = struct.pack(
-            "=IHHII4x", 20, _IPCTNL_MSG_CT_DELETE, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0
-        )
+        message = struct.pack("=IHHII4x", 20, _IPCTNL_MSG_CT_DELETE, _NLM_F_REQUEST | _NLM_F_ACK, 1, 0)
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
             netlink.settimeout(5)
             netlink.sendto(message, (0, 0))
@@ -163,9 +161,7 @@ def flush_conntrack(name: str) -> None:
 def command(arguments: list[str], text: str = "", *, timeout: float = 30) -> str:
     """Run a tool with ``text`` as its input; its output, or `LabError` with its complaint."""
     try:
-        done = subprocess.run(
-            arguments, input=text, capture_output=True, text=True, timeout=timeout, check=False
-        )
+        done = subprocess.run(arguments, input=text, capture_output=True, text=True, timeout=timeout, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LabError(f"{' '.join(arguments)}: {error}") from error
     if done.returncode != 0:

@@ -56,9 +56,7 @@ class LinkSettings:
     reorder_delay: float = attrs.field(default=0.01, validator=_not_negative)
     """Seconds by which it is held back."""
 
-    rate: float | None = attrs.field(
-        default=None, validator=attrs.validators.optional(attrs.validators.gt(0))
-    )
+    rate: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
     """Bytes a second, IP and UDP headers included; None for no limit."""
 
     queue: int = attrs.field(default=DEFAULT_QUEUE, validator=_not_negative)
@@ -312,11 +310,7 @@ class Link:
         deliver_inbound: Callable[[Train], None],
     ) -> None:
         values = {field.name: getattr(settings, field.name) for field in attrs.fields(LinkSettings)}
-        self.outbound: LinkDirection = LinkDirection(
-            name=f"{name}>", fabric=fabric, deliver=deliver_outbound, **values
-        )
+        self.outbound: LinkDirection = LinkDirection(name=f"{name}>", fabric=fabric, deliver=deliver_outbound, **values)
         """From the host, or from behind the NAT, outward."""
-        self.inbound: LinkDirection = LinkDirection(
-            name=f">{name}", fabric=fabric, deliver=deliver_inbound, **values
-        )
+        self.inbound: LinkDirection = LinkDirection(name=f">{name}", fabric=fabric, deliver=deliver_inbound, **values)
         """Toward the host, or into the NAT."""

@@ -87,9 +87,7 @@ def unavailable_reason() -> str | None:
     except LabError as error:
         return f"cannot make a network namespace (iproute2 installed?): {_first_line(error)}"
     try:
-        nft(
-            probe, "table ip lab {\n chain c {\n type nat hook postrouting priority srcnat\n }\n}\n"
-        )
+        nft(probe, "table ip lab {\n chain c {\n type nat hook postrouting priority srcnat\n }\n}\n")
     except LabError as error:
         return f"cannot use nftables in a namespace (nft installed?): {_first_line(error)}"
     finally:
@@ -282,9 +280,7 @@ class KernelInternet:
         self._ledger.refresh_drops()
 
 
-def tcp_seconds(
-    sender: Host, receiver: Host, size: int, *, congestion: str = "cubic", timeout: float = 120
-) -> float:
+def tcp_seconds(sender: Host, receiver: Host, size: int, *, congestion: str = "cubic", timeout: float = 120) -> float:
     """The seconds one TCP connection of the kernel takes for ``size`` bytes.
 
     That is from the first SYN to the answer that all has been read: the reference for a transfer

@@ -202,9 +202,7 @@ class Nat:
             self._fabric.unroutable += train.count
             self._fabric.record("unroutable", self.name, train)
             return
-        outside = (
-            self._forwarded.get((train.source, train.destination)) if self._forwarded else None
-        )
+        outside = self._forwarded.get((train.source, train.destination)) if self._forwarded else None
         if outside is None:
             binding = self._bind(train, now)
             if binding is None:

@@ -48,10 +48,7 @@ def direct_path_possible(
     """
     chain_a, chain_b = as_chain(a), as_chain(b)
     common = chain_a[len(chain_a) - shared :]
-    if (
-        not 0 <= shared <= min(len(chain_a), len(chain_b))
-        or common != chain_b[len(chain_b) - shared :]
-    ):
+    if not 0 <= shared <= min(len(chain_a), len(chain_b)) or common != chain_b[len(chain_b) - shared :]:
         raise ValueError(f"the {shared} outermost boxes of both ends are not the same")
     if shared and _meet_inside(_Judged(chain_a[:-shared]), _Judged(chain_b[:-shared])):
         return True

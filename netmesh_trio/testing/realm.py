@@ -29,9 +29,7 @@ def canonical(host: str) -> str:
 class Realm:
     """Who can be reached here, and the gateway to the rest; the internet itself has none."""
 
-    def __init__(
-        self, fabric: Fabric, name: str, pools: Sequence[str] = (), gateway: Nat | None = None
-    ) -> None:
+    def __init__(self, fabric: Fabric, name: str, pools: Sequence[str] = (), gateway: Nat | None = None) -> None:
         self.name = name
         self.gateway = gateway
         self._fabric = fabric

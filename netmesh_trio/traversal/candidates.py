@@ -43,9 +43,7 @@ _INNER_HOSTS = (
 )
 _SHARED = ipaddress.IPv4Network("100.64.0.0/10")  # RFC 6598; also the addresses of Tailscale
 # An IPv4 address in IPv6's clothes: compatible, NAT64 (RFC 6052, RFC 8215), 6to4, Teredo.
-_EMBEDDING = tuple(
-    map(ipaddress.IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32"))
-)
+_EMBEDDING = tuple(map(ipaddress.IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
 _GLOBAL6 = ipaddress.IPv6Network("2000::/3")
 
 
@@ -218,9 +216,7 @@ def _rank(candidate: Candidate, mine: Surroundings) -> int:
     return 2 if candidate.kind is CandidateKind.MAPPED else 3
 
 
-def select(
-    candidates: Iterable[Candidate], mine: Surroundings, peer_public: Collection[str]
-) -> tuple[Candidate, ...]:
+def select(candidates: Iterable[Candidate], mine: Surroundings, peer_public: Collection[str]) -> tuple[Candidate, ...]:
     """Which of a peer's candidates to try: the acceptable ones, LAN before WAN, each address once, at most 8.
 
     Of public hosts at which only the peer itself says to be, at most :data:`MAX_UNVOUCHED`; so a peer gets few probes

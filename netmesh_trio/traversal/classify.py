@@ -290,9 +290,7 @@ class Classifier:
                     reflex[family] = seen
                 else:
                     reflex[family] = judged[-1].reflex
-        return NatState(
-            nat_type=self._verdicts[4], nat_type6=self._verdicts[6], reflex=reflex[4], reflex6=reflex[6]
-        )
+        return NatState(nat_type=self._verdicts[4], nat_type6=self._verdicts[6], reflex=reflex[4], reflex6=reflex[6])
 
     def _update(self) -> NatState | None:
         for family in (4, 6):

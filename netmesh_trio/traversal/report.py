@@ -110,9 +110,7 @@ def judge_filtering(evidence: FilterEvidence) -> Dependence | None:
     return None
 
 
-def judge_port_preservation(
-    observations: Iterable[Observation], local: LocalAddresses, family: int = 4
-) -> bool | None:
+def judge_port_preservation(observations: Iterable[Observation], local: LocalAddresses, family: int = 4) -> bool | None:
     """Whether every observer sees the port that the socket is bound to."""
     seen = {o.reflex.port == local.port(o.socket) for o in relevant(observations, family)}
     return None if not seen else seen == {True}

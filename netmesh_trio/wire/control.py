@@ -35,9 +35,7 @@ MAX_CONTROL_SIZE = 2048
 MAX_DEPTH = 6
 """Most arrays and maps inside one another."""
 
-CborValue: TypeAlias = (
-    "int | bytes | str | bool | list[CborValue] | dict[int | bytes | str, CborValue] | None"
-)
+CborValue: TypeAlias = "int | bytes | str | bool | list[CborValue] | dict[int | bytes | str, CborValue] | None"
 """What :func:`decode_cbor_untrusted` returns: plain values only."""
 
 _UNSIGNED, _NEGATIVE, _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = range(8)
@@ -55,9 +53,7 @@ def encode_cbor(value: object) -> bytes:
     return data
 
 
-def decode_cbor_untrusted(
-    data: bytes | bytearray | memoryview, max_size: int = MAX_CONTROL_SIZE
-) -> CborValue:
+def decode_cbor_untrusted(data: bytes | bytearray | memoryview, max_size: int = MAX_CONTROL_SIZE) -> CborValue:
     """Read one CBOR item that fills *data* exactly.
 
     Raises :class:`DecodeError`, and nothing else, for whatever is not in the subset that the module

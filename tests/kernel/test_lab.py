@@ -57,9 +57,7 @@ def endpoint(made: socket.socket) -> Endpoint:
     return host, port
 
 
-def seen(
-    sender: socket.socket, receiver: socket.socket, target: Endpoint | None = None
-) -> Endpoint:
+def seen(sender: socket.socket, receiver: socket.socket, target: Endpoint | None = None) -> Endpoint:
     """Where a packet of ``sender`` comes from, as ``receiver`` sees it."""
     mark = os.urandom(8)
     sender.sendto(mark, target or endpoint(receiver))
@@ -534,8 +532,7 @@ def test_a_killed_program_leaves_nothing_for_long(kernel: None, number: signal.S
 def test_the_root_namespace_is_not_touched(lab: KernelInternet) -> None:
     def state() -> list[bytes]:
         return [
-            subprocess.run(["ip", "-o", what], capture_output=True, check=True).stdout
-            for what in ("addr", "route")
+            subprocess.run(["ip", "-o", what], capture_output=True, check=True).stdout for what in ("addr", "route")
         ]
 
     before = state()

@@ -49,11 +49,10 @@ async def open_mesh(
             Identity.generate(), ("0.0.0.0", 4650), config=_relayed(relay_config or config), network=host
         ) as relay:
             uri = f"netmesh://{relay.peer_id}@203.0.113.7:4650"
-            async with open_node(
-                Identity.generate(), bootstrap=[uri], config=a_config, network=hosts[0]
-            ) as a, open_node(
-                Identity.generate(), bootstrap=[uri], config=b_config, network=hosts[1]
-            ) as b:
+            async with (
+                open_node(Identity.generate(), bootstrap=[uri], config=a_config, network=hosts[0]) as a,
+                open_node(Identity.generate(), bootstrap=[uri], config=b_config, network=hosts[1]) as b,
+            ):
                 await a.wait_connected()
                 await b.wait_connected()
                 await settle(1.0)

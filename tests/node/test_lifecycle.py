@@ -139,9 +139,7 @@ async def test_who_waits_when_the_node_is_left(autojump_clock: trio.testing.Mock
         async with open_node(Identity.generate(), (TWO, 1), network=net.host("b", TWO)) as b:
             async with b.listen("never"):
                 uri = f"netmesh://{Identity.generate().peer_id}@203.0.113.9:9"
-                async with open_node(
-                    Identity.generate(), (ONE, 1), bootstrap=[uri], network=net.host("a", ONE)
-                ) as a:
+                async with open_node(Identity.generate(), (ONE, 1), bootstrap=[uri], network=net.host("a", ONE)) as a:
                     peer = await a.connect(b.addresses[0])
                     stream = await peer.open_stream("never")
                     full = await peer.open_stream("never")
@@ -328,11 +326,10 @@ async def test_peers_of_other_families_meet_over_a_relay(autojump_clock: trio.te
         async with open_node(Identity.generate(), [("::", 7), ("0.0.0.0", 7)], network=relay_host) as relay:
             id_ = relay.peer_id
             a_host, b_host = net.host("a", "2001:db8::a"), net.host("b", behind="port-restricted")
-            async with open_node(
-                Identity.generate(), ("::", 0), [f"netmesh://{id_}@[2001:db8::1]:7"], network=a_host
-            ) as a, open_node(
-                Identity.generate(), ("0.0.0.0", 0), [f"netmesh://{id_}@{ONE}:7"], network=b_host
-            ) as b:
+            async with (
+                open_node(Identity.generate(), ("::", 0), [f"netmesh://{id_}@[2001:db8::1]:7"], network=a_host) as a,
+                open_node(Identity.generate(), ("0.0.0.0", 0), [f"netmesh://{id_}@{ONE}:7"], network=b_host) as b,
+            ):
                 await a.wait_connected()
                 await b.wait_connected()
                 async with echoing(b):
@@ -348,9 +345,10 @@ async def test_nothing_is_left(autojump_clock: trio.testing.MockClock) -> None:
         net.host("b", TWO)
         with no_leaks(net):
             for _ in range(3):
-                async with open_node(Identity.generate(), (TWO, 1), network=net.hosts["b"]) as b, open_node(
-                    Identity.generate(), (ONE, 1), network=net.hosts["a"]
-                ) as a:
+                async with (
+                    open_node(Identity.generate(), (TWO, 1), network=net.hosts["b"]) as b,
+                    open_node(Identity.generate(), (ONE, 1), network=net.hosts["a"]) as a,
+                ):
                     async with echoing(b):
                         await round_trip(await connect(a, b), bytes(10_000))
                 for core in engine(a), engine(b):
@@ -362,9 +360,10 @@ async def test_nothing_is_left(autojump_clock: trio.testing.MockClock) -> None:
 
 def test_anyio() -> None:
     async def main() -> None:
-        async with open_node(Identity.generate(), ("127.0.0.1", 0)) as b, open_node(
-            Identity.generate(), ("127.0.0.1", 0)
-        ) as a:
+        async with (
+            open_node(Identity.generate(), ("127.0.0.1", 0)) as b,
+            open_node(Identity.generate(), ("127.0.0.1", 0)) as a,
+        ):
             async with b.listen("x") as listener, anyio.create_task_group() as group:
 
                 async def serve() -> None:

@@ -23,11 +23,10 @@ async def test_two_nodes_behind_symmetric_nats_talk_over_a_relay(autojump_clock:
         relay_host = net.host("r", "203.0.113.7")
         async with open_node(Identity.generate(), ("0.0.0.0", 4650), network=relay_host) as relay:
             uri = f"netmesh://{relay.peer_id}@203.0.113.7:4650"
-            async with open_node(
-                Identity.generate(), bootstrap=[uri], network=net.host("a", behind="symmetric")
-            ) as a, open_node(
-                Identity.generate(), bootstrap=[uri], network=net.host("b", behind="symmetric")
-            ) as b:
+            async with (
+                open_node(Identity.generate(), bootstrap=[uri], network=net.host("a", behind="symmetric")) as a,
+                open_node(Identity.generate(), bootstrap=[uri], network=net.host("b", behind="symmetric")) as b,
+            ):
                 await a.wait_connected()
                 await b.wait_connected()
                 async with b.listen("echo") as listener, trio.open_nursery() as nursery:

@@ -211,9 +211,10 @@ async def test_unknown_peer(mesh: Mesh, autojump_clock: trio.testing.MockClock) 
 
 async def test_better_address_while_dialing(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
     """A second caller knows where the peer is: the attempt that is under way learns it."""
-    async with open_node(
-        Identity.generate(), ("203.0.113.99", 7), network=mesh.net.host("c", "203.0.113.99")
-    ) as c, trio.open_nursery() as nursery:
+    async with (
+        open_node(Identity.generate(), ("203.0.113.99", 7), network=mesh.net.host("c", "203.0.113.99")) as c,
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(mesh.a.connect, c.peer_id)
         await settle(1.0)
         with trio.fail_after(1):
@@ -328,15 +329,12 @@ async def test_datagrams_that_nobody_reads(mesh: Mesh, autojump_clock: trio.test
 async def test_events_in_order(autojump_clock: trio.testing.MockClock) -> None:
     async with VirtualInternet(seed=5) as net:
         hosts = [net.host(name) for name in ("r1", "r2")]
-        async with open_node(Identity.generate(), ("0.0.0.0", 1), network=hosts[0]) as r1, open_node(
-            Identity.generate(), ("0.0.0.0", 1), network=hosts[1]
-        ) as r2:
-            uris = [
-                f"netmesh://{node.peer_id}@{host.address}:1" for node, host in zip((r1, r2), hosts, strict=True)
-            ]
-            async with open_node(
-                Identity.generate(), bootstrap=uris, network=net.host("a", behind="symmetric")
-            ) as a:
+        async with (
+            open_node(Identity.generate(), ("0.0.0.0", 1), network=hosts[0]) as r1,
+            open_node(Identity.generate(), ("0.0.0.0", 1), network=hosts[1]) as r2,
+        ):
+            uris = [f"netmesh://{node.peer_id}@{host.address}:1" for node, host in zip((r1, r2), hosts, strict=True)]
+            async with open_node(Identity.generate(), bootstrap=uris, network=net.host("a", behind="symmetric")) as a:
                 events = a.events()
                 async with open_node(
                     Identity.generate(), bootstrap=uris, network=net.host("b", behind="symmetric")

@@ -51,11 +51,14 @@ SMALL = NodeConfig(stream_window=1 << 14, session_window=1 << 15)
 async def neighbors(config: NodeConfig | None = None) -> AsyncGenerator[tuple[Node, Node], None]:
     """Two nodes on the virtual internet that see each other."""
     async with VirtualInternet(seed=3) as net:
-        async with open_node(
-            Identity.generate(), ("203.0.113.1", 1000), network=net.host("a", "203.0.113.1"), config=config
-        ) as a, open_node(
-            Identity.generate(), ("203.0.113.2", 1000), network=net.host("b", "203.0.113.2"), config=config
-        ) as b:
+        async with (
+            open_node(
+                Identity.generate(), ("203.0.113.1", 1000), network=net.host("a", "203.0.113.1"), config=config
+            ) as a,
+            open_node(
+                Identity.generate(), ("203.0.113.2", 1000), network=net.host("b", "203.0.113.2"), config=config
+            ) as b,
+        ):
             yield a, b
 
 
@@ -63,9 +66,10 @@ async def neighbors(config: NodeConfig | None = None) -> AsyncGenerator[tuple[No
 
 
 async def test_trio_check_over_loopback() -> None:
-    async with open_node(Identity.generate(), ("127.0.0.1", 0)) as a, open_node(
-        Identity.generate(), ("127.0.0.1", 0)
-    ) as b:
+    async with (
+        open_node(Identity.generate(), ("127.0.0.1", 0)) as a,
+        open_node(Identity.generate(), ("127.0.0.1", 0)) as b,
+    ):
         await trio.testing.check_half_closeable_stream(lambda: make_pair(a, b), None)
         await settle()
         assert_no_streams(a, b)
@@ -316,9 +320,7 @@ async def test_peer_restarts(autojump_clock: trio.testing.MockClock) -> None:
     async with VirtualInternet(seed=3) as net:
         identity = Identity.generate()
         host = net.host("b", "203.0.113.2")
-        async with open_node(
-            Identity.generate(), ("203.0.113.1", 1000), network=net.host("a", "203.0.113.1")
-        ) as a:
+        async with open_node(Identity.generate(), ("203.0.113.1", 1000), network=net.host("a", "203.0.113.1")) as a:
             async with open_node(identity, ("203.0.113.2", 1000), network=host) as b:
                 near, _ = await make_pair(a, b)
                 net.kill(host)

@@ -51,9 +51,7 @@ def test_round_trip() -> None:
 @given(
     sequence=st.integers(0, 2**64 - 1),
     lifetime=st.integers(1, 3600),
-    tags=st.lists(
-        st.from_regex(r"[a-z0-9][a-z0-9:.\-]{0,30}", fullmatch=True), unique=True, max_size=8
-    ),
+    tags=st.lists(st.from_regex(r"[a-z0-9][a-z0-9:.\-]{0,30}", fullmatch=True), unique=True, max_size=8),
     relays=st.sets(st.integers(2, 12), max_size=8),
     reflex=st.none() | st.just(V4),
     reflex6=st.none() | st.just(V6),
@@ -93,9 +91,7 @@ def test_bytes_that_are_signed() -> None:
     assert announcement.encode_body() == body
     envelope = announcement.sign(ME.sign)
     assert envelope.signature == ME.sign(b"netmesh-trio announcement 1" + body)
-    assert envelope.encode() == (
-        b"\x85\x01\x00\x00\x58" + bytes([len(body)]) + body + b"\x58\x40" + envelope.signature
-    )
+    assert envelope.encode() == (b"\x85\x01\x00\x00\x58" + bytes([len(body)]) + body + b"\x58\x40" + envelope.signature)
 
 
 def test_age_is_rounded_up_and_hops_end() -> None:
@@ -118,9 +114,7 @@ def test_what_is_signed_cannot_be_changed() -> None:
     assert not Envelope(FULL, other.body, envelope.signature, 0.0, 0).verify()
     assert not Envelope(FULL, envelope.body, bytes(64), 0.0, 0).verify()
     assert not Envelope(FULL, envelope.body, ME.sign(envelope.body), 0.0, 0).verify()
-    assert Envelope(
-        FULL, envelope.body, ME.sign(SIGNATURE_CONTEXT + envelope.body), 0.0, 0
-    ).verify()
+    assert Envelope(FULL, envelope.body, ME.sign(SIGNATURE_CONTEXT + envelope.body), 0.0, 0).verify()
 
 
 def test_withdrawal() -> None:

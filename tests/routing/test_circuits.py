@@ -35,9 +35,7 @@ ID = b"circuit1"
 INIT = bytes(640)
 
 
-def request(
-    circuit_id: bytes = ID, target: PeerId = B, hops_left: int = 8, packet: bytes = INIT
-) -> OpenCircuit:
+def request(circuit_id: bytes = ID, target: PeerId = B, hops_left: int = 8, packet: bytes = INIT) -> OpenCircuit:
     return OpenCircuit(circuit_id, target, hops_left, packet)
 
 
@@ -58,16 +56,12 @@ class Relay:
     ) -> Opened | CircuitRefused:
         return self.table.open(message, asker, next_hop, self.random_bytes, now)
 
-    def opened(
-        self, message: OpenCircuit, asker: PeerId = A, next_hop: PeerId | None = B, now: float = 0.0
-    ) -> Opened:
+    def opened(self, message: OpenCircuit, asker: PeerId = A, next_hop: PeerId | None = B, now: float = 0.0) -> Opened:
         result = self.open(message, asker, next_hop, now)
         assert isinstance(result, Opened)
         return result
 
-    def reason(
-        self, message: OpenCircuit, asker: PeerId = A, next_hop: PeerId | None = B, now: float = 0.0
-    ) -> str:
+    def reason(self, message: OpenCircuit, asker: PeerId = A, next_hop: PeerId | None = B, now: float = 0.0) -> str:
         result = self.open(message, asker, next_hop, now)
         assert isinstance(result, CircuitRefused)
         assert result.circuit_id == message.circuit_id
@@ -97,9 +91,7 @@ def test_refused_round_trip(reason: RefusalReason) -> None:
 def test_bytes_on_the_wire() -> None:
     assert CloseCircuit(ID).encode() == b"\x82\x03\x48circuit1"
     assert CircuitRefused(ID, RefusalReason.LOOP).encode() == b"\x83\x02\x48circuit1\x64loop"
-    assert request(packet=b"p").encode() == (
-        b"\x85\x01\x48circuit1\x58\x20" + bytes(B) + b"\x08\x41p"
-    )
+    assert request(packet=b"p").encode() == (b"\x85\x01\x48circuit1\x58\x20" + bytes(B) + b"\x08\x41p")
     assert decode_circuit_message_untrusted(b"\x82\x03\x48circuit1") == CloseCircuit(ID)
 
 
@@ -288,9 +280,7 @@ def test_limit_on_requests() -> None:
 
 
 def test_budget_of_a_circuit() -> None:
-    limits = RelayLimits(
-        bytes_per_second=1000.0, burst_bytes=65536.0, packets_per_second=10.0, burst_packets=128.0
-    )
+    limits = RelayLimits(bytes_per_second=1000.0, burst_bytes=65536.0, packets_per_second=10.0, burst_packets=128.0)
     relay = Relay(limits)
     opened = relay.opened(request())
     table = relay.table
@@ -427,9 +417,7 @@ class RelayMachine(RuleBasedStateMachine):
         assert len(table._legs) == 2 * len(self.model)
         for owner, neighbor in table._neighbors.items():
             assert neighbor.asked == sum(1 for sides in self.model.values() if sides[0] == owner)
-            assert len(neighbor.legs) == sum(
-                1 for sides in self.model.values() if owner in sides[:2]
-            )
+            assert len(neighbor.legs) == sum(1 for sides in self.model.values() if owner in sides[:2])
 
 
 TestRelayMachine = RelayMachine.TestCase

@@ -137,9 +137,7 @@ def test_hints_need_no_announcement() -> None:
         (graph_of(t="r1 r3", r1="r2", r3="r2", r2=""), {"r1": 0.1, "r2": 0.1}, "r2"),
     ],
 )
-def test_choose_standby(
-    graph: MeshGraph, neighbors: dict[str, float | None], standby: str | None
-) -> None:
+def test_choose_standby(graph: MeshGraph, neighbors: dict[str, float | None], standby: str | None) -> None:
     chosen = choose_standby(
         T,
         NAMES["r1"],
@@ -219,10 +217,9 @@ def slow_next_hops(
             return one in hints or (one in relays and 1 in live and one in live[1][1])
         if one not in relays | hints or other not in relays | hints:
             return False
-        return any(
-            first in relays and second in live[first][1]
-            for first, second in ((one, other), (other, one))
-        ) and (one in relays)
+        return any(first in relays and second in live[first][1] for first, second in ((one, other), (other, one))) and (
+            one in relays
+        )
 
     best: dict[int, int] = {}
     if 1 in rtts and 1 not in exclude and max_hops >= 1:
@@ -259,11 +256,7 @@ def test_against_every_path(
     max_hops: int,
     limit: int,
 ) -> None:
-    live = {
-        number: (capable, relays - {number})
-        for number, (alive, capable, relays) in enumerate(named)
-        if alive
-    }
+    live = {number: (capable, relays - {number}) for number, (alive, capable, relays) in enumerate(named) if alive}
     graph = MeshGraph(
         Announcement(
             peer_id=peer(number),

@@ -35,9 +35,7 @@ ME, A, B, C = peer(1), peer(2), peer(3), peer(4)
 
 
 @functools.cache
-def signed(
-    number: int, sequence: int, lifetime: int = 100, relays: tuple[PeerId, ...] = (), hops: int = 0
-) -> Envelope:
+def signed(number: int, sequence: int, lifetime: int = 100, relays: tuple[PeerId, ...] = (), hops: int = 0) -> Envelope:
     announcement = Announcement(
         peer_id=peer(number),
         sequence=sequence,
@@ -48,9 +46,7 @@ def signed(
     return attrs.evolve(announcement.sign(identity(number).sign), hops=hops)
 
 
-def far(
-    number: int, sequence: int, hops: int = 1, age: float = 0.0, lifetime: int = 100
-) -> Envelope:
+def far(number: int, sequence: int, hops: int = 1, age: float = 0.0, lifetime: int = 100) -> Envelope:
     return attrs.evolve(signed(number, sequence, lifetime), hops=hops, age=age)
 
 
@@ -303,9 +299,7 @@ def test_a_busy_origin_does_not_grow_the_heaps() -> None:
 
 @given(
     st.lists(
-        st.tuples(
-            st.integers(2, 8), st.integers(0, 3), st.sampled_from([0, 5, 20]), st.integers(1, 3)
-        ),
+        st.tuples(st.integers(2, 8), st.integers(0, 3), st.sampled_from([0, 5, 20]), st.integers(1, 3)),
         max_size=40,
     ),
     st.integers(0, 2**32),
@@ -359,16 +353,11 @@ def test_flooding_reaches_everybody_once(seed: int) -> None:
         delivered += 1
         decision = stores[destination].accept(envelope, peer(source), 0.0)
         if decision.forward is not None:
-            flying += [
-                (destination, neighbor, decision.forward)
-                for neighbor in sorted(links[destination] - {source})
-            ]
+            flying += [(destination, neighbor, decision.forward) for neighbor in sorted(links[destination] - {source})]
         if decision.reply is not None:
             flying.append((destination, source, decision.reply))
     edges = sum(map(len, links.values()))
     assert delivered <= 2 * size * edges * 2
     for number, table in stores.items():
         expected = {peer(other): 2 for other in links if other != number}
-        assert {
-            origin: announcement.sequence for origin, announcement in table.graph.live.items()
-        } == expected
+        assert {origin: announcement.sequence for origin, announcement in table.graph.live.items()} == expected

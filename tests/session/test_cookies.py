@@ -120,9 +120,7 @@ def test_token_bucket() -> None:
     st.integers(1, 20),
     st.lists(st.floats(0, 5), min_size=1, max_size=80),
 )
-def test_a_bucket_never_gives_more_than_burst_plus_rate(
-    rate: float, burst: int, gaps: list[float]
-) -> None:
+def test_a_bucket_never_gives_more_than_burst_plus_rate(rate: float, burst: int, gaps: list[float]) -> None:
     bucket = TokenBucket(rate, burst)
     now = taken = 0.0
     for gap in gaps:

@@ -359,10 +359,7 @@ def test_cut_and_lengthened_packets(cut: int, more: bytes) -> None:
     assert alice.packet == before
 
 
-@given(
-    st.binary(max_size=800)
-    | st.binary(min_size=604, max_size=604).map(lambda rest: b"\1\1\0\0" + rest + bytes(32))
-)
+@given(st.binary(max_size=800) | st.binary(min_size=604, max_size=604).map(lambda rest: b"\1\1\0\0" + rest + bytes(32)))
 def test_any_bytes_to_a_responder(data: bytes) -> None:
     bob = responder()
     assert isinstance(bob.receive_init(data, SOURCE, 0.0), Drop)
@@ -604,9 +601,7 @@ def test_a_forged_source_uses_up_nobodys_limit() -> None:
 def test_no_answer_is_larger_than_the_question() -> None:
     for hello in (b"", bytes(MAX_HELLO)):
         for limits in (None, LOADED):
-            answer = responder(hello=hello, limits=limits).receive_init(
-                initiator().packet, SOURCE, 0.0
-            )
+            answer = responder(hello=hello, limits=limits).receive_init(initiator().packet, SOURCE, 0.0)
             assert not isinstance(answer, Drop)
             assert len(answer.packet) <= INIT_SIZE
 

@@ -200,9 +200,7 @@ def test_out_of_turn_is_the_callers_mistake() -> None:
         initiator.write_message()
 
 
-@pytest.mark.parametrize(
-    "name", ["", "ZZ", "IKpsk", "IKpsk3", "IKpsk4", "IKpsk22", "psk2", "IKpskx"]
-)
+@pytest.mark.parametrize("name", ["", "ZZ", "IKpsk", "IKpsk3", "IKpsk4", "IKpsk22", "psk2", "IKpskx"])
 def test_unknown_patterns(name: str) -> None:
     with pytest.raises(ValueError, match="unknown"):
         parse_pattern(name)

@@ -35,14 +35,16 @@ def test_clean_wire_loses_and_repeats_nothing() -> None:
     data = random.Random(1).randbytes(2_000_000)
     assert pair.transfer(data) == data
     assert pair.a.stats.packets_lost == 0
-    assert pair.a.path is not None and pair.a.path.mtu.current == 1400
+    assert pair.a.path is not None
+    assert pair.a.path.mtu.current == 1400
     assert pair.a.stats.bytes_sent < 1.08 * len(data)
 
 
 def test_datagram_size_follows_the_wire() -> None:
     pair = Pair(wire=Wire(mtu=1380), mtu=8952)
     pair.transfer(bytes(500_000))
-    assert pair.a.path is not None and pair.a.path.mtu.current == 1350
+    assert pair.a.path is not None
+    assert pair.a.path.mtu.current == 1350
     pair.wire.mtu = 1250  # a tunnel appears: a black hole for the packets of before
     data = random.Random(2).randbytes(100_000)
     assert pair.transfer(data) == data
@@ -91,7 +93,8 @@ def test_replays_and_forgeries_are_counted_and_harmless() -> None:
 def test_an_idle_session_is_kept_alive_and_a_dead_peer_found() -> None:
     pair = Pair()
     pair.run(200)
-    assert pair.a.closed is None and pair.b.closed is None
+    assert pair.a.closed is None
+    assert pair.b.closed is None
     assert pair.delivered < 60
     pair.wire.down = True
     started = pair.now
@@ -134,7 +137,8 @@ def test_open_streams_without_traffic_cost_next_to_nothing() -> None:
     pair.run(1.0)
     before = pair.delivered
     pair.run(1001.0)
-    assert pair.a.closed is None and pair.b.closed is None
+    assert pair.a.closed is None
+    assert pair.b.closed is None
     assert pair.delivered - before < 200
 
 
@@ -153,7 +157,8 @@ def test_reset_and_stop_carry_their_codes() -> None:
     pair = Pair(wire=Wire(loss=0.2), seed=5)
     a, b = pair.a, pair.b
     first, second = a.open_stream(3), a.open_stream(3)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     a.write(first, b"x" * 10)
     a.write(second, b"y" * 500_000)
     pair.run(1.0)
@@ -169,7 +174,8 @@ def test_reset_and_stop_carry_their_codes() -> None:
     for side in pair.sides:
         for sid in (first, second):
             side.read(sid, 1 << 20)
-        assert not side.streams.sending and not side.streams.receiving
+        assert not side.streams.sending
+        assert not side.streams.receiving
     assert pair.b.streams.received == pair.b.streams.consumed
 
 
@@ -260,8 +266,10 @@ def test_a_second_path_takes_over_and_no_byte_is_lost() -> None:
                 got += part
     assert bytes(got) == data
     assert longest < 1.0
-    assert a.path is not None and a.path.key == circuit
-    assert b.path is not None and b.path.key == circuit
+    assert a.path is not None
+    assert a.path.key == circuit
+    assert b.path is not None
+    assert b.path.key == circuit
 
 
 def test_datagrams_arrive_and_a_full_queue_loses_its_oldest() -> None:

@@ -39,9 +39,7 @@ async def chatter(host: Host, targets: list[Address]) -> None:
 
 
 async def run_and_log(seed: int) -> list[LogEntry]:
-    rough = LinkSettings(
-        delay=0.01, jitter=0.02, loss=0.05, duplicate=0.05, reorder=0.05, rate=15_000, queue=1_000
-    )
+    rough = LinkSettings(delay=0.01, jitter=0.02, loss=0.05, duplicate=0.05, reorder=0.05, rate=15_000, queue=1_000)
     async with VirtualInternet(seed=seed, segments=8, log_limit=10**6) as net:
         public = net.host("p", link=rough)
         hosts = [net.host(kind, behind=kind, link=rough) for kind in ("symmetric", "double")]
@@ -52,10 +50,7 @@ async def run_and_log(seed: int) -> list[LogEntry]:
 
 
 def test_the_same_seed_gives_the_same_trace() -> None:
-    logs = [
-        trio.run(run_and_log, seed, clock=trio.testing.MockClock(autojump_threshold=0))
-        for seed in (1, 1, 1, 2)
-    ]
+    logs = [trio.run(run_and_log, seed, clock=trio.testing.MockClock(autojump_threshold=0)) for seed in (1, 1, 1, 2)]
     # Two hosts that send at one instant may do so in any order.
     traces = [sorted(log, key=lambda entry: (entry.time, entry.where, entry.what)) for log in logs]
     assert len(traces[0]) > 500

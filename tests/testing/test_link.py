@@ -65,9 +65,7 @@ async def test_jitter_keeps_order(autojump_clock: trio.abc.Clock) -> None:
 
 
 @pytest.mark.parametrize("segments", [1, 44])
-async def test_loss_is_of_single_datagrams_at_the_rate_said(
-    segments: int, autojump_clock: trio.abc.Clock
-) -> None:
+async def test_loss_is_of_single_datagrams_at_the_rate_said(segments: int, autojump_clock: trio.abc.Clock) -> None:
     async with VirtualInternet(segments=segments) as net:
         pair = Pair(net, LinkSettings(loss=0.1))
         left, right, there = await pair.bind()
@@ -130,9 +128,7 @@ async def test_rate(segments: int, autojump_clock: trio.abc.Clock) -> None:
 
 
 @pytest.mark.parametrize("segments", [1, 44])
-async def test_resolution_gathers_what_leaves_a_link_with_a_rate(
-    segments: int, autojump_clock: trio.abc.Clock
-) -> None:
+async def test_resolution_gathers_what_leaves_a_link_with_a_rate(segments: int, autojump_clock: trio.abc.Clock) -> None:
     async with VirtualInternet(segments=segments, resolution=0.0053) as net:
         left, right, there = await Pair(net, LinkSettings(rate=1_000_000, queue=10**9)).bind()
         for _ in range(88 // segments):

@@ -29,11 +29,7 @@ from netmesh_trio.testing import (
 ROUNDS = 5
 
 GRID = [
-    *(
-        (NatBehavior(mapping=mapping, filtering=filtering),)
-        for mapping in Dependence
-        for filtering in Dependence
-    ),
+    *((NatBehavior(mapping=mapping, filtering=filtering),) for mapping in Dependence for filtering in Dependence),
     *((NatBehavior(translates=False, filtering=filtering),) for filtering in Dependence),
     (),
     (PORT_PRESERVING,),
@@ -130,9 +126,7 @@ def test_kinds(a: str, b: str, possible: bool) -> None:
         ((PORT_RESTRICTED, FIREWALL), (PORT_RESTRICTED, FIREWALL), 1, True),
     ],
 )
-def test_shared_boxes(
-    a: tuple[NatBehavior, ...], b: tuple[NatBehavior, ...], shared: int, possible: bool
-) -> None:
+def test_shared_boxes(a: tuple[NatBehavior, ...], b: tuple[NatBehavior, ...], shared: int, possible: bool) -> None:
     assert direct_path_possible(a, b, shared=shared) is possible
     assert direct_path_possible(b, a, shared=shared) is possible
 
@@ -191,6 +185,4 @@ async def test_random_topologies(seed: int, autojump_clock: trio.abc.Clock) -> N
                 place = net.nat(f"{name}{number}", random_box(chance), parent=place)
             hosts.append(net.host(name, behind=place))
         a, b = hosts
-        assert await attempt(net, a, b) is net.direct_path_possible(a, b), [
-            nat.behavior for nat in (*a.nats, *b.nats)
-        ]
+        assert await attempt(net, a, b) is net.direct_path_possible(a, b), [nat.behavior for nat in (*a.nats, *b.nats)]

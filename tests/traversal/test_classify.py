@@ -77,9 +77,7 @@ def test_classify(views: tuple[str, ...], local: LocalAddresses, expected: NatTy
 
 
 def test_ipv6_is_judged_by_itself() -> None:
-    local = LocalAddresses(
-        (Address("0.0.0.0", 4650), Address("::", 4650)), frozenset({"192.168.1.5", "2001:db8::7"})
-    )
+    local = LocalAddresses((Address("0.0.0.0", 4650), Address("::", 4650)), frozenset({"192.168.1.5", "2001:db8::7"}))
     four = seen("198.51.100.1:1 > 203.0.113.7:1", "198.51.100.2:1 > 203.0.113.7:2")
     six = seen("[2001:db8::1]:1 > [2001:db8::7]:4650", "[2001:db8::2]:1 > [2001:db8::7]:4650", socket=1)
     assert classify(four + six, local, 4) is SYMMETRIC

@@ -109,7 +109,6 @@ def probes(timeout: float = 3.0, limit: int = 256) -> tuple[ReflexProbes, list[b
     return ReflexProbes(timeout, limit), [bytes([n]) * 8 for n in range(10)]
 
 
-
 def test_answers_are_matched_to_their_probes_in_any_order() -> None:
     table, tokens = probes()
     draw = iter(tokens)

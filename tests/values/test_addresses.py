@@ -60,8 +60,7 @@ def test_address_packed_round_trip(address: Address) -> None:
 PLAUSIBLE = st.builds(
     lambda family, rest: bytes([family]) + rest,
     st.sampled_from([4, 6]),
-    st.binary(min_size=18, max_size=18)
-    | st.binary(min_size=6, max_size=6).map(lambda b: b[:4] + bytes(12) + b[4:]),
+    st.binary(min_size=18, max_size=18) | st.binary(min_size=6, max_size=6).map(lambda b: b[:4] + bytes(12) + b[4:]),
 )
 
 

@@ -51,12 +51,8 @@ SOME_IDS = [PeerId(bytes(32)), PeerId(b"\xff" * 32), Identity(SEED).peer_id]
 
 
 PINNED_TEXT = "25njqamcweflpvkl73j4szahhihoc4xt3ktcgjnpaingr5yhkenebhfy"
-PINNED_IDENTITY = (
-    b"netmesh-trio-identity-1 tvq3dhpp7vngbouejl2jf3bmyrcetrljpmzgsglqhowaghfop5qckqdq\n"
-)
-PINNED_KEY = (
-    b"netmesh-trio-network-key-1 tvq3dhpp7vngbouejl2jf3bmyrcetrljpmzgsglqhowaghfop5qcvuuf\n"
-)
+PINNED_IDENTITY = b"netmesh-trio-identity-1 tvq3dhpp7vngbouejl2jf3bmyrcetrljpmzgsglqhowaghfop5qckqdq\n"
+PINNED_KEY = b"netmesh-trio-network-key-1 tvq3dhpp7vngbouejl2jf3bmyrcetrljpmzgsglqhowaghfop5qcvuuf\n"
 
 
 # Peer ids
@@ -327,9 +323,7 @@ def test_a_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     Identity.generate().save(path)
     path.chmod(mode)
     for load in (Identity.load, Identity.load_or_create):
-        with pytest.raises(
-            IdentityError, match=rf"by others \(mode {mode:04o}\).* run: chmod 600 "
-        ):
+        with pytest.raises(IdentityError, match=rf"by others \(mode {mode:04o}\).* run: chmod 600 "):
             load(path)
 
 
@@ -351,9 +345,7 @@ def test_every_damaged_byte_is_found(kind: Kind, tmp_path: Path) -> None:
         damaged = bytearray(sound)
         damaged[position] ^= 1
         path.write_bytes(damaged)
-        with pytest.raises(
-            IdentityError, match=r"(damaged|does not begin with).*: restore it"
-        ) as caught:
+        with pytest.raises(IdentityError, match=r"(damaged|does not begin with).*: restore it") as caught:
             kind.load(path)
         assert sound.split()[1].decode() not in str(caught.value)
     for length in range(len(sound) - 1):
@@ -450,9 +442,7 @@ def test_a_file_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("failing", ["write", "fsync", "link"])
-def test_a_full_disk_leaves_nothing_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     def full(*_args: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -463,9 +453,7 @@ def test_a_full_disk_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("failing", ["write", "fsync", "replace"])
-def test_a_failed_overwrite_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
+def test_a_failed_overwrite_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     path = tmp_path / "identity"
     Identity(SEED).save(path)
 
@@ -481,9 +469,7 @@ def test_a_failed_overwrite_keeps_the_old_file(
 
 
 @BOTH
-def test_a_file_system_without_hard_links(
-    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_without_hard_links(kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_args: object) -> None:
         raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
 
@@ -502,9 +488,7 @@ def test_load_or_create(tmp_path: Path) -> None:
     assert Identity.load_or_create(path) == Identity.load(path) == identity
 
 
-def test_load_or_create_takes_what_a_faster_one_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_or_create_takes_what_a_faster_one_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "identity"
     link = os.link
 

@@ -48,9 +48,7 @@ def plain(value: object) -> bool:
     if isinstance(value, list):
         return all(map(plain, value))
     if isinstance(value, dict):
-        return all(type(key) in (int, str, bytes) for key in value) and all(
-            map(plain, value.values())
-        )
+        return all(type(key) in (int, str, bytes) for key in value) and all(map(plain, value.values()))
     return value is None or type(value) in (int, str, bytes, bool)
 
 
@@ -64,9 +62,7 @@ def test_any_bytes_give_a_plain_value_or_a_decode_error(data: bytes) -> None:
 
 
 @given(VALUES, st.integers(0, 200), st.integers(0, 255))
-def test_one_wrong_byte_gives_a_plain_value_or_a_decode_error(
-    value: object, index: int, byte: int
-) -> None:
+def test_one_wrong_byte_gives_a_plain_value_or_a_decode_error(value: object, index: int, byte: int) -> None:
     data = bytearray(encode_cbor(value))
     data[index % len(data)] = byte
     with contextlib.suppress(DecodeError):
