@@ -14,7 +14,7 @@ import trio
 from ..addresses import Address, HostPort, MeshUri
 from ..config import NodeConfig
 from ..errors import AddressError, ConfigError, NodeClosedError
-from ..events import Event, EventsLost, PathReport
+from ..events import Event, PathReport
 from ..identity import Identity, PeerId
 from ..paths.path import Path
 from ..routing.circuits import RelayLimits, RelayTable

@@ -1,0 +1,172 @@
+"""``netmesh-trio netcheck``: what NAT this host is behind, and what follows from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from netmesh_trio.cli.options import NodeOptions, node_options
+from netmesh_trio.cli.output import Reporter
+
+if TYPE_CHECKING:
+    from netmesh_trio import NatReport, Node
+
+__all__ = ["meaning", "netcheck"]
+
+# Seconds that the other bootstrap nodes have to answer, once one has.
+_OTHERS = 2.0
+
+_TYPES = {
+    "open": "open: others see this node at an address of its own",
+    "cone": "cone: behind a NAT, all others see this node at the same address",
+    "symmetric": "symmetric: behind a NAT, each peer sees this node at another port or address",
+    "unknown": "unknown: too few nodes have said where they see this one",
+}
+_MAPPING = {
+    "endpoint-independent": "one outside address for all destinations (endpoint-independent)",
+    "address-dependent": "one outside address for each destination host (address-dependent)",
+    "address-and-port-dependent": "one outside address for each destination host and port (address-and-port-dependent)",
+}
+_FILTERING = {
+    "endpoint-independent": "packets from anybody get in (endpoint-independent)",
+    "address-dependent": "packets get in from hosts that were sent to (address-dependent)",
+    "address-and-port-dependent": "packets get in from addresses and ports that were sent to "
+    "(address-and-port-dependent)",
+}
+
+
+@click.command()
+@click.option(
+    "--timeout",
+    metavar="S",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Seconds to wait for a bootstrap node to answer.",
+)
+@node_options
+@click.pass_obj
+def netcheck(reporter: Reporter, timeout: float, node: NodeOptions) -> int:
+    """Tell what kind of NAT this host is behind.
+
+    It takes two bootstrap nodes at different addresses to tell.  Whatever the NAT is, every peer is reached over the
+    relay; netcheck says with whom direct paths are possible as well.
+    """
+    from netmesh_trio.cli.runner import run_async
+
+    if not node.bootstrap:
+        raise click.UsageError("netcheck needs nodes to ask: give --bootstrap, best two of them")
+    return run_async(reporter, lambda: _netcheck(reporter, timeout, node))
+
+
+async def _netcheck(reporter: Reporter, timeout: float, options: NodeOptions) -> bool:
+    import trio
+
+    from netmesh_trio.cli.runner import CommandError
+    from netmesh_trio.cli.session import running_node
+
+    async with running_node(options, reporter, timeout=timeout, brief=True, nat=False) as node:
+        wanted = {uri.peer_id for uri in options.bootstrap} - {node.peer_id}
+        with trio.move_on_after(_OTHERS):
+            while not wanted <= {peer.peer_id for peer in node.peers() if peer.path}:  # noqa: ASYNC110 - bounded
+                await trio.sleep(0.02)
+        deadline = node.config.traversal.classify_deadline
+        with trio.move_on_after(2 * deadline + 1):
+            await node.reclassify_nat(thorough=True)
+        report = node.nat_report
+        if not report.observations:
+            raise CommandError(
+                "no-observer",
+                "no connected node said where it sees this one: the bootstrap nodes take no part in NAT traversal, "
+                "or packets to them get lost; peers are reached over the relay all the same",
+            )
+        fields = _fields(node, report)
+        _tell(reporter, report, fields)
+        reporter.event("nat", **fields)
+        if report.nat_type.value == "unknown":
+            raise CommandError(
+                "unknown",
+                f"{len(fields['observers'])} node said where it sees this one, and it takes two at different addresses "
+                "to tell the kind of NAT: give another --bootstrap",
+            )
+        reporter.event("done", f"done   in {reporter.seconds:.1f} s", nat_type=report.nat_type.value)
+    return True
+
+
+def _fields(node: Node, report: NatReport) -> dict[str, Any]:
+    """All that is known, for programs."""
+    rtts = {peer.peer_id: peer.path.rtt for peer in node.peers() if peer.path is not None}
+
+    def text(value: object) -> str | None:
+        return None if value is None else str(value)
+
+    observers = []
+    for seen in report.observations:
+        rtt = rtts.get(seen.observer)
+        observers.append(
+            {
+                "peer_id": str(seen.observer),
+                "address": str(seen.observer_address),
+                "reflex_addr": str(seen.reflex),
+                "rtt_ms": None if rtt is None else round(rtt * 1000, 3),
+            }
+        )
+    return {
+        "nat_type": report.nat_type.value,
+        "reflex_addr": text(report.reflex or report.reflex6),
+        "mapping": None if report.mapping is None else report.mapping.value,
+        "filtering": None if report.filtering is None else report.filtering.value,
+        "port_preservation": report.port_preservation,
+        "port_step": report.port_step,
+        "hairpin": report.hairpin,
+        "binding_lifetime": report.binding_lifetime,
+        "observers": observers,
+        "meaning": meaning(report),
+    }
+
+
+def meaning(report: NatReport) -> str:
+    """What the NAT means for reaching others, in a sentence."""
+    kind = report.nat_type.value
+    filtering = "" if report.filtering is None else report.filtering.value
+    if kind == "open":
+        if filtering in ("", "endpoint-independent"):
+            direct = "direct paths are possible with all of them"
+        else:
+            direct = "direct paths are possible with nearly all, though a firewall here lets in replies only"
+    elif kind == "cone":
+        if filtering in ("endpoint-independent", "address-dependent"):
+            direct = "direct paths are possible with all of them"
+        else:
+            direct = (
+                "direct paths are possible with open and cone peers; with symmetric ones, traffic may stay on the relay"
+            )
+    elif kind == "symmetric":
+        direct = (
+            "direct paths are possible with open peers and with those whose NAT does not look at ports; "
+            "with others, traffic stays on the relay"
+        )
+    else:
+        direct = "with whom direct paths are possible is not known, and they are tried all the same"
+    return f"every peer is reached over the relay; {direct}"
+
+
+def _tell(reporter: Reporter, report: NatReport, fields: dict[str, Any]) -> None:
+    """The same for people."""
+    rows = {"type": _TYPES[fields["nat_type"]], "seen from outside as": fields["reflex_addr"] or "not known"}
+    rows["mapping"] = _MAPPING.get(fields["mapping"], "not known")
+    rows["filtering"] = _FILTERING.get(fields["filtering"], "not known")
+    preserved = {True: "the outside port is the inside one", False: "the outside port is another than the inside one"}
+    rows["ports"] = preserved.get(fields["port_preservation"], "not known")
+    if fields["port_step"]:
+        rows["ports"] += f", each new one {fields['port_step']} higher than the last"
+    if fields["hairpin"] is not None:
+        hairpin = "works" if fields["hairpin"] else "does not work"
+        rows["hairpin"] = f"reaching the own outside address from inside {hairpin}"
+    reporter.table(rows)
+    for seen in fields["observers"]:
+        rtt = "" if seen["rtt_ms"] is None else f", {seen['rtt_ms']:.1f} ms away"
+        reporter.line(f"{seen['peer_id'][:8]} at {seen['address']}{rtt}, sees {seen['reflex_addr']}")
+    sentence = fields["meaning"]
+    reporter.line(f"{sentence[0].upper()}{sentence[1:]}.")
