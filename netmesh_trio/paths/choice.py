@@ -16,9 +16,9 @@ _MARGIN = 0.005
 def better_path(candidate: Path, present: Path) -> bool:
     """Whether ``candidate`` should take over from ``present``, both being usable and answering.
 
-    A direct path beats a relayed one, and one within the same network another; else the round-trip time decides, with a margin, so that two
-    equal paths do not alternate.  The present path is judged by the best that it ever did: what it does now includes
-    the queue that our own traffic makes on it, and would make on the other.
+    A direct path beats a relayed one, and one within the same network another; else the round-trip time decides, with a
+    margin, so that two equal paths do not alternate.  The present path is judged by the best that it ever did: what it
+    does now includes the queue that our own traffic makes on it, and would make on the other.
     """
     if candidate.kind is not present.kind:
         return candidate.kind is PathKind.DIRECT

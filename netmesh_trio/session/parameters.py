@@ -9,8 +9,8 @@ __all__ = ["BUSY_QUIET", "CLOSE_NORMAL", "CLOSE_PROTOCOL", "FLOW", "FLOW_GAP", "
 #: Codes of CLOSE: the program is done with the peer; the peer broke the protocol.
 CLOSE_NORMAL = 0
 CLOSE_PROTOCOL = 1
-#: Seconds without a packet, while a stream may still bring something, after which the peer is asked for a sign of life;
-#: doubled with every question until stream data comes.  Only who sends would notice a dead peer otherwise.
+#: Seconds without a packet, while a stream may still bring something, after which the peer is asked for a sign of
+#: life; doubled with every question until stream data comes.  Only who sends would notice a dead peer otherwise.
 QUIET = 3.0
 #: The same after a flow: so many arrivals of stream data, none longer than :data:`FLOW_GAP` seconds after the one before.
 #: Who only receives and got another address is not heard of before it speaks.

@@ -160,5 +160,5 @@ class Pair:
                     return bytes(got)
             if not self.step():
                 break
-            assert self.a.closed is None and self.b.closed is None, (self.a.closed, self.b.closed)
+            assert (self.a.closed, self.b.closed) == (None, None)
         raise AssertionError(f"{len(got)} of {len(data)} bytes at t={self.now}")
