@@ -121,9 +121,8 @@ class Announcing:
                 news = envelope.announcement
                 known = self._store.get(news.peer_id)
                 decision = self._store.accept(envelope, neighbor, engine.now())
-                if decision.verdict is Verdict.NEW:
-                    if known is None or _place(known) != _place(news):
-                        engine.on_peer_moved(news.peer_id)
+                if decision.verdict is Verdict.NEW and (known is None or _place(known) != _place(news)):
+                    engine.on_peer_moved(news.peer_id)
                 if decision.forward is not None:
                     self._flood(decision.forward, neighbor)
                 if decision.reply is not None and control.live.session.closed is None:

@@ -21,39 +21,24 @@ from ..errors import PeerUnreachableError
 from ..events import PathChanged, PathKind, PeerConnected, PeerDisconnected
 from ..identity import Identity, PeerId
 from ..paths.path import Path, PathKey
-from ..session.cookies import TokenBucket
 from ..session.events import ControlReceived, PathActive
-from ..session.handshake import (
-    CookieReply,
-    Established,
-    HandshakeRejected,
-    Initiator,
-    Reply,
-    Responder,
-    peek_indices_untrusted,
-)
-from ..session.keys import KeyRing
 from ..session.outgoing import Transmit
 from ..session.session import CLOSE_NORMAL, Session, SessionTimes
 from ..traversal.classify import Classifier, LocalAddresses, NatState
 from ..traversal.stats import TraversalStats
 from ..wire import packets
-from ..wire.errors import DecodeError
-from ..wire.hello import Hello
+from .handshakes import Handshakes
 from .live import LiveSession
 from .network import Network, UdpSocket
 from .peer import Peer
 from .services import Broadcast, Services
 from .timers import Timers
 
-__all__ = ["Control", "Counters", "Dial", "Engine"]
+__all__ = ["Control", "Counters", "Engine"]
 
 _log = logging.getLogger("netmesh_trio")
 
 _READS = 16  # batches taken from a socket before other tasks get a turn
-_MAX_HALF_OPEN = 512
-_HALF_OPEN_LIFETIME = 20.0
-_MAX_ANSWERED = 16
 _CONTROL_BUFFER = 256
 _OBSERVED_INTERVALS = 3.0  # for so long what peers saw of our NAT counts
 _MAX_CLOSED = 1024
@@ -62,7 +47,6 @@ _MAX_SESSIONS_PER_PEER = 4
 _SIMULTANEOUS = 10.0
 
 _unpack_index = struct.Struct("<I").unpack_from
-_unpack_stranger = struct.Struct("<IQ").unpack_from
 
 
 @attrs.define
@@ -91,35 +75,6 @@ class Control:
     path: Path
 
 
-@attrs.define(eq=False)
-class HalfOpen:
-    """A handshake that we answered; the first authentic packet makes it a session."""
-
-    established: Established
-    local: Hello
-    created: float
-    #: Where our answer went: who uses its key from there has received it there.
-    answered: set[PathKey] = attrs.field(factory=set)
-
-
-@attrs.define(eq=False)
-class Dial:
-    """An attempt to open a session; any path may bring the answer."""
-
-    peer_id: PeerId
-    initiator: Initiator
-    local: Hello
-    done: trio.Event
-    #: Set when a way to the peer was refused: try the next at once.
-    wake: trio.Event
-    sent_at: dict[PathKey, float]
-    #: Relays that will not carry anything to the peer for us.
-    denied: set[PeerId] = attrs.field(factory=set, init=False)
-    #: Why no relay led to the peer, and what became of its addresses.
-    error: str = "no connected node leads to it"
-    address_error: str = ""
-
-
 async def _nobody(peer_id: PeerId) -> None:
     raise PeerUnreachableError(f"this node does not dial {peer_id.short}")
 
@@ -142,26 +97,16 @@ class Engine:
         self.events = Broadcast()
         self.timers: Timers[LiveSession] = Timers(self._on_timer)
         self.sessions: dict[int, LiveSession] = {}
-        self._by_remote: dict[int, LiveSession] = {}
+        self.by_remote: dict[int, LiveSession] = {}
         #: Peers with a session.
         self.peers: dict[PeerId, Peer] = {}
         # all that anybody still holds: a peer that comes back is the same object
         self._known_peers: WeakValueDictionary[PeerId, Peer] = WeakValueDictionary()
-        self.half_open: dict[int, HalfOpen] = {}
-        self.dials: dict[int, Dial] = {}
-        self.dialing: dict[PeerId, Dial] = {}
         #: Circuits that end at this node: id to the neighbor that carries it.
         self.endpoints: dict[bytes, PeerId] = {}
         #: Circuits that ended lately: messages about them may still come, and their ids are not used again.
         self.closed_circuits: dict[bytes, PeerId] = {}
         self.handlers: dict[int, trio.MemorySendChannel[Control]] = {}
-        self.responder = Responder(
-            identity,
-            network_key=self.network_key,
-            hello=lambda: self.hello().encode(),
-            allocate_index=self._allocate_index,
-            random_bytes=self.random_bytes,
-        )
         self.times = SessionTimes(
             keep_alive=config.keep_alive,
             dead_peer=config.dead_peer_timeout,
@@ -177,7 +122,8 @@ class Engine:
         )
         #: What is announced of it.
         self.nat_state: NatState = self.classifier.state
-        self._stranger_budget = TokenBucket(50.0, 50.0)
+        #: Handshakes under way, in both directions.
+        self.handshakes = Handshakes(self)
         self._touched: list[LiveSession] = []
         # what other rooms of the node do; set by them
         self.relay: Callable[[int, memoryview, int], None] = lambda *_: None
@@ -194,28 +140,6 @@ class Engine:
         self.on_leave: Callable[[], None] = lambda: None
         self.on_canary_untrusted: Callable[[bytes, Address], None] = lambda *_: None
         self.connect: Callable[[PeerId], Awaitable[object]] = _nobody
-
-    # indices and hellos
-
-    def _allocate_index(self) -> int | None:
-        if len(self.sessions) + len(self.half_open) >= self.config.max_sessions:
-            return None
-        while True:
-            index = int.from_bytes(self.random_bytes(4), "little")
-            if index and index not in self.sessions and index not in self.half_open and index not in self.dials:
-                return index
-
-    def hello(self) -> Hello:
-        """What this node says of itself in a handshake."""
-        config = self.config
-        return Hello(
-            boot_id=self.boot_id,
-            max_datagram_size=int(config.max_datagram_size),
-            session_window=int(config.session_window),
-            stream_window=int(config.stream_window),
-            max_streams=int(config.max_streams),
-            service_tags=self.services.tags(),
-        )
 
     # loops
 
@@ -275,7 +199,7 @@ class Engine:
                 self.counters.dropped_unknown += 1
                 return size
             return self._on_circuit(number, data, stride)
-        self._on_handshake(kind, bytes(data[:size]), (number, source), None)
+        self.handshakes.receive_untrusted(kind, bytes(data[:size]), (number, source), None)
         return size
 
     def _on_circuit(self, number: int, data: memoryview, stride: int) -> int:
@@ -292,7 +216,7 @@ class Engine:
         size = min(stride, len(data))
         if data[12] == packets.DATA and size > packets.CIRCUIT_HEADER_SIZE + packets.DATA_OVERHEAD:
             return self._on_data(data, packets.CIRCUIT_HEADER_SIZE, stride, circuit_id, via)
-        self._on_handshake(data[12], bytes(data[12:size]), circuit_id, via)
+        self.handshakes.receive_untrusted(data[12], bytes(data[12:size]), circuit_id, via)
         return size
 
     def _on_data(self, data: memoryview, skip: int, stride: int, key: PathKey, via: PeerId | None) -> int:
@@ -300,7 +224,7 @@ class Engine:
         live = self.sessions.get(index)
         now = self.now()
         if live is None:
-            live = self._confirm(index, data, skip, stride, key, via, now)
+            live = self.handshakes.confirm(index, data, skip, stride, key, via, now)
             if live is None:
                 return min(stride, len(data))
         session = live.session
@@ -324,172 +248,6 @@ class Engine:
             return None
         return session.add_path(key, via, now)
 
-    def _confirm(
-        self, index: int, data: memoryview, skip: int, stride: int, key: PathKey, via: PeerId | None, now: float
-    ) -> LiveSession | None:
-        """DATA for no session: the first packet of a half-open one, or a stranger's."""
-        half_open = self.half_open.get(index)
-        if half_open is None:
-            self.counters.dropped_unknown += 1
-            self._say_stranger(index, data, skip, key, via)
-            return None
-        session = self._make_session(half_open.established, half_open.local, now)
-        if session is None or not session.authentic(data[skip : min(stride, len(data))]):
-            self.counters.dropped_unknown += 1
-            return None
-        del self.half_open[index]
-        path = session.add_path(key, via, now)
-        if key in half_open.answered:
-            session.validate(path, now)  # it has the key that our answer to this address carried
-        return self._adopt(session)
-
-    def _make_session(self, established: Established, local: Hello, now: float) -> Session | None:
-        try:
-            remote = Hello.decode(established.hello)
-        except DecodeError:
-            return None
-        return Session(
-            peer_id=established.peer_id,
-            initiator=established.initiator,
-            local_index=established.local_index,
-            remote_index=established.remote_index,
-            keys=KeyRing(
-                established.send_key,
-                established.receive_key,
-                established.rekey_secret,
-                established.initiator,
-                self.random_bytes,
-            ),
-            local=local,
-            remote=remote,
-            times=self.times,
-            random_bytes=self.random_bytes,
-            now=now,
-        )
-
-    # a restarted peer
-
-    def _say_stranger(self, index: int, data: memoryview, skip: int, key: PathKey, via: PeerId | None) -> None:
-        """Tell the sender of DATA that its session is unknown here, so that it can shake hands anew.
-
-        Not in a private mesh, where a stranger is to hear nothing: there a silent session makes its peer try anew.
-        """
-        if self.config.network_key is not None or not self._stranger_budget.take(self.now()):
-            return
-        counter = struct.unpack_from("<Q", data, skip + 8)[0]
-        self.send_packet(packets.stranger(index, counter), key, via)
-
-    def _on_stranger_untrusted(self, data: bytes, key: PathKey) -> None:
-        # anybody can send this: it only makes us shake hands, and not often
-        if len(data) != packets.STRANGER_SIZE:
-            self.counters.dropped_unknown += 1
-            return
-        index, counter = _unpack_stranger(data, 4)
-        live = self._by_remote.get(index)
-        if live is None or key not in live.session.paths or counter >= live.session.out.next_number:
-            self.counters.dropped_unknown += 1
-            return
-        self.on_stranger(live.peer.peer_id)
-
-    # handshakes
-
-    def _on_handshake(self, kind: int, data: bytes, key: PathKey, via: PeerId | None) -> None:
-        now = self.now()
-        if kind == packets.INIT:
-            source = None if via is not None else key[1].pack() if isinstance(key, tuple) else None
-            answer = self.responder.receive_init(data, source, now)
-            if isinstance(answer, Reply):
-                if answer.fresh:
-                    self.expire_half_open(now)
-                    established = answer.established
-                    self.half_open[established.local_index] = HalfOpen(established, self.hello(), now)
-                half_open = self.half_open.get(answer.established.local_index)
-                if half_open is not None and len(half_open.answered) < _MAX_ANSWERED:
-                    half_open.answered.add(key)
-                self.send_packet(answer.packet, key, via)
-            elif isinstance(answer, CookieReply):
-                self.send_packet(answer.packet, key, via)
-            else:
-                self.counters.dropped_handshake += 1
-            return
-        if kind == packets.STRANGER:
-            self._on_stranger_untrusted(data, key)
-            return
-        if kind == packets.CANARY and not isinstance(key, bytes):
-            self.on_canary_untrusted(data, key[1])
-            return
-        if kind not in (packets.RESPONSE, packets.COOKIE):
-            self.counters.dropped_unknown += 1
-            return
-        index = peek_indices_untrusted(data).receiver
-        dial = self.dials.get(index) if index is not None else None
-        if dial is None:
-            self.counters.dropped_handshake += 1
-            return
-        try:
-            if kind == packets.COOKIE:
-                dial.initiator.receive_cookie(data)
-                self.send_packet(dial.initiator.packet, key, via)
-                return
-            established = dial.initiator.receive_response(data)
-        except HandshakeRejected:
-            self.counters.dropped_handshake += 1
-            return
-        session = self._make_session(established, dial.local, now)
-        if session is None:
-            self.counters.dropped_handshake += 1
-            return
-        path = session.add_path(key, via, now)
-        sent_at = dial.sent_at.get(key)
-        if sent_at is not None:
-            path.rtt.sample(now - sent_at, 0.0)
-            session.validate(path, now)
-        else:  # an answer from where we did not ask: that somebody receives there is still to be shown
-            session.queue_challenge(path, now)
-        self.drop_dial(dial)
-        self.touch(self._adopt(session))
-
-    def expire_half_open(self, now: float) -> None:
-        """Forget handshakes that were answered and not gone on with."""
-        self.responder.expire(now)
-        for index, half_open in list(self.half_open.items()):
-            if half_open.created > now - _HALF_OPEN_LIFETIME and len(self.half_open) < _MAX_HALF_OPEN:
-                break
-            del self.half_open[index]
-            self.responder.forget(index)
-
-    def start_dial(self, peer_id: PeerId) -> Dial:
-        """A new attempt; register it so that answers find it.  The caller sends its packet where it may work."""
-        index = self._allocate_index()
-        if index is None:
-            raise PeerUnreachableError(f"this node already has its {self.config.max_sessions} sessions")
-        local = self.hello()
-        initiator = Initiator(
-            self.identity,
-            peer_id,
-            network_key=self.network_key,
-            local_index=index,
-            hello=local.encode(),
-            random_bytes=self.random_bytes,
-        )
-        dial = Dial(peer_id, initiator, local, trio.Event(), trio.Event(), {})
-        self.dials[index] = dial
-        self.dialing[peer_id] = dial
-        return dial
-
-    def drop_dial(self, dial: Dial) -> None:
-        """The attempt is over."""
-        self.dials.pop(dial.initiator.local_index, None)
-        if self.dialing.get(dial.peer_id) is dial:
-            del self.dialing[dial.peer_id]
-        dial.done.set()
-        dial.wake.set()
-
-    def end_dials(self) -> None:
-        """The node is closing: no attempt goes on."""
-        for dial in list(self.dials.values()):
-            self.drop_dial(dial)
-
     # sessions
 
     def peer(self, peer_id: PeerId) -> Peer:
@@ -504,12 +262,12 @@ class Engine:
         for peer in list(self._known_peers.values()):
             peer.wake()
 
-    def _adopt(self, session: Session) -> LiveSession:
+    def adopt(self, session: Session) -> LiveSession:
         """A session is up.  Decides which of several with one peer is the one for new streams."""
         peer = self.peer(session.peer_id)
         live = LiveSession(self, session, peer)
         self.sessions[session.local_index] = live
-        self._by_remote[session.remote_index] = live
+        self.by_remote[session.remote_index] = live
         for other in list(peer.sessions):
             if other.session.remote.boot_id != session.remote.boot_id:
                 other.why_closed = "restarted"
@@ -526,9 +284,9 @@ class Engine:
             self.session_closed(oldest)
         live.tell_services()
         peer.wake()
-        dial = self.dialing.get(peer.peer_id)
+        dial = self.handshakes.dialing.get(peer.peer_id)
         if dial is not None:
-            self.drop_dial(dial)
+            self.handshakes.drop_dial(dial)
         return live
 
     def prefers(self, a: Session, b: Session) -> bool:
@@ -553,9 +311,9 @@ class Engine:
         session = live.session
         if self.sessions.pop(session.local_index, None) is None:
             return
-        if self._by_remote.get(session.remote_index) is live:
-            del self._by_remote[session.remote_index]
-        self.responder.forget(session.local_index)
+        if self.by_remote.get(session.remote_index) is live:
+            del self.by_remote[session.remote_index]
+        self.handshakes.responder.forget(session.local_index)
         self.timers.forget(live)
         for name in ("packets_received", "packets_sent", "bytes_received", "bytes_sent"):
             setattr(self.counters, name, getattr(self.counters, name) + getattr(session.stats, name))

@@ -12,8 +12,8 @@ CLOSE_PROTOCOL = 1
 #: Seconds without a packet, while a stream may still bring something, after which the peer is asked for a sign of
 #: life; doubled with every question until stream data comes.  Only who sends would notice a dead peer otherwise.
 QUIET = 3.0
-#: The same after a flow: so many arrivals of stream data, none longer than :data:`FLOW_GAP` seconds after the one before.
-#: Who only receives and got another address is not heard of before it speaks.
+#: The same after a flow, which is so many arrivals of stream data, none of them :data:`FLOW_GAP` seconds after the one
+#: before.  Who only receives, and got another address, is not heard of before it speaks.
 BUSY_QUIET = 0.3
 FLOW = 8
 FLOW_GAP = 0.25

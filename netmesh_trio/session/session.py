@@ -710,10 +710,12 @@ class Session:
             self.last_sent = now  # a full window may hold the ping back: do not ask again at once
         if self.streams.receiving and now >= self._ask_time():
             self.out.ping = True
+            # an earlier question after this flow that was answered has shown that the path works
+            unanswered = self.last_received < self._asked_at
+            if self._flow >= FLOW and self.path is not None and (unanswered or self._asked_at < self._flowed_at):
+                self.events.append(PathQuiet(self.path))
             self._asked_at = now
             self._quiet = min(2 * self._quiet, self.times.keep_alive)
-            if self._flow >= FLOW and self.path is not None:
-                self.events.append(PathQuiet(self.path))
         present = self.path
         if (
             self._had_relay

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from netmesh_trio.paths.path import Path
-from netmesh_trio.session.events import Closed
+from netmesh_trio.session.events import Closed, PathQuiet
 from netmesh_trio.session.session import SessionTimes
 from tests.session.pair import KEY_A, KEY_B, Pair, Wire
 
@@ -166,3 +166,34 @@ def test_a_black_hole_for_large_packets_is_seen_though_small_ones_get_through() 
             got += len(pair.b.read(sid, 1 << 20))
         assert pair.now - started < 6, got
     assert a.path.mtu.current <= 1250
+
+
+@pytest.mark.parametrize(("gap", "arrivals", "quiet"), [(0.1, 20, True), (0.1, 5, False), (1.0, 20, False)])
+def test_only_a_flow_that_stops_is_asked_about_at_once(gap: float, arrivals: int, quiet: bool) -> None:
+    pair = Pair()
+    sid = pair.a.open_stream(3)
+    assert sid is not None
+    for _ in range(arrivals):
+        pair.a.write(sid, b"x" * 100)
+        pair.run(pair.now + gap)
+    pair.run(pair.now + 1.0)
+    assert [event for event in pair.events[1] if isinstance(event, PathQuiet)] == quiet * [PathQuiet(pair.b.path)]
+    sent = pair.b.stats.packets_sent
+    pair.run(pair.now + 20.0)
+    # the path works, as the answer to the first question showed
+    assert sum(isinstance(event, PathQuiet) for event in pair.events[1]) == quiet
+    assert pair.b.stats.packets_sent - sent <= 6
+
+
+def test_a_flow_that_broke_off_is_asked_about_until_there_is_an_answer() -> None:
+    pair = Pair()
+    sid = pair.a.open_stream(3)
+    assert sid is not None
+    for _ in range(20):
+        pair.a.write(sid, b"x" * 100)
+        pair.run(pair.now + 0.1)
+    pair.wire.down = True
+    pair.run(pair.now + 0.5)
+    assert sum(isinstance(event, PathQuiet) for event in pair.events[1]) == 1
+    pair.run(pair.now + 2.5)
+    assert sum(isinstance(event, PathQuiet) for event in pair.events[1]) == 3
