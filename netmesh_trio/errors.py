@@ -1,10 +1,11 @@
 """Errors that a program using netmesh_trio can meet.
 
 Two families, as in trio: *you* did it (:class:`ConfigError`, :class:`AddressError`, :class:`IdentityError`,
-:class:`BindError`, :class:`ServiceInUseError`, :class:`DatagramTooLargeError`, :class:`NodeClosedError`), *the world* did it (:class:`PeerUnreachableError`, :class:`SessionClosedError`,
-:class:`StreamResetError`, :class:`ServiceNotFoundError`).  Those that end a stream are also
-:class:`trio.BrokenResourceError`, so code written for any trio stream handles them.  What bad bytes from the
-network do is not here: they are dropped and counted, never raised at a program.
+:class:`BindError`, :class:`ServiceInUseError`, :class:`DatagramTooLargeError`, :class:`NodeClosedError`), *the world*
+did it (:class:`PeerUnreachableError`, :class:`SessionClosedError`, :class:`StreamResetError`,
+:class:`ServiceNotFoundError`).  Those that end a stream are also :class:`trio.BrokenResourceError`, so code written for
+any trio stream handles them.  What bad bytes from the network do is not here: they are dropped and counted, never
+raised at a program.
 """
 
 from __future__ import annotations

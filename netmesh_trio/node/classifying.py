@@ -241,7 +241,7 @@ class Classifying:
             self._wake.set()
         self._classifier.expire(self._engine.now())
         self._publish()
-        if self._evidence_wanted():
+        if self._evidence_wanted() and not self._examining():
             self._examined = None  # helpers may have come
         self._start_examination()
         this.done.set()
@@ -336,12 +336,19 @@ class Classifying:
         judged = relevant(self._classifier.observations, 4)
         return [o.observer for o in reversed(judged) if o.observer in neighbors]
 
+    def _about(self) -> tuple[object, ...] | None:
+        """The network that evidence is about: the outside host, and the addresses inside."""
+        reflex = self._classifier.observed.reflex
+        return None if reflex is None else (reflex.host, self._classifier.local)
+
+    def _examining(self) -> bool:
+        return self._examination is not None and not self._examination.is_set()
+
     def _start_examination(self) -> None:
         """Find out what the NAT lets in, if that is not known of this network and somebody can help."""
-        reflex = self._classifier.observed.reflex
-        if reflex is None or (self._examination is not None and not self._examination.is_set()):
+        about = self._about()
+        if about is None or self._examining():
             return
-        about = (reflex.host, self._classifier.local)
         examined = about == self._examined
         if examined and (self._hairpin_tried or self._classifier.observed.nat_type is not NatType.CONE):
             return
@@ -364,7 +371,7 @@ class Classifying:
                 for what in (Help.OTHER_PORT, Help.OTHER_PEER):
                     nursery.start_soon(self._try_canaries, what, evidence)
                 nursery.start_soon(self._try_hairpin, hairpin)
-            if about == self._examined:
+            if about == self._about():
                 self._evidence = FilterEvidence(
                     other_port=evidence.get(Help.OTHER_PORT), other_address=evidence.get(Help.OTHER_PEER)
                 )
@@ -414,7 +421,7 @@ class Classifying:
         sent = {o.observer_address for o in self._classifier.observations}
         for live in engine.all_live():
             sent.update(path.address for path in live.session.paths.values() if path.address is not None)
-        for dial in engine.dials.values():
+        for dial in engine.handshakes.dials.values():
             sent.update(key[1] for key in dial.sent_at if not isinstance(key, bytes))
         if source in sent:
             return None

@@ -16,7 +16,8 @@ from ..routing.routes import find_next_hops
 from ..routing.store import AnnouncementStore
 from ..session.session import Session
 from ..wire import frames
-from .engine import Dial, Engine
+from .engine import Engine
+from .handshakes import Dial
 from .live import LiveSession
 
 __all__ = ["Dialer"]
@@ -70,7 +71,7 @@ class Dialer:
         peer = engine.peer(peer_id)
         if peer.live is not None:
             return
-        dial = engine.dialing.get(peer_id)
+        dial = engine.handshakes.dialing.get(peer_id)
         if dial is None:
             dial = self._start(peer_id)
         elif learned:
@@ -94,7 +95,7 @@ class Dialer:
         return way != before
 
     def _start(self, peer_id: PeerId) -> Dial:
-        dial = self._engine.start_dial(peer_id)
+        dial = self._engine.handshakes.start_dial(peer_id)
         self._nursery.start_soon(self._dial, dial)
         return dial
 
@@ -106,7 +107,7 @@ class Dialer:
             with trio.move_on_after(engine.config.connect_timeout):
                 await self._try_ways(dial, circuits)
         finally:
-            engine.drop_dial(dial)
+            engine.handshakes.drop_dial(dial)
             self._close_unused(circuits, dial.peer_id)
 
     async def _try_ways(self, dial: Dial, circuits: dict[PeerId, bytes]) -> None:
@@ -228,7 +229,7 @@ class Dialer:
             for live in engine.all_live():
                 if circuit_id in live.session.paths:
                     self._redial(live.peer.peer_id)
-        for dial in engine.dialing.values():
+        for dial in engine.handshakes.dialing.values():
             if circuit_id in dial.sent_at:
                 if reason == RefusalReason.POLICY.value and relay is not None:
                     dial.denied.add(relay)
@@ -341,7 +342,10 @@ class Dialer:
         """Shake hands anew beside a session that may be dead: if the peer restarted, this is how it is noticed."""
         engine = self._engine
         now = engine.now()
-        if peer_id in engine.dialing or now < self._redialed.get(peer_id, -_REDIAL_INTERVAL) + _REDIAL_INTERVAL:
+        if (
+            peer_id in engine.handshakes.dialing
+            or now < self._redialed.get(peer_id, -_REDIAL_INTERVAL) + _REDIAL_INTERVAL
+        ):
             return
         if len(self._redialed) > 1024:
             self._redialed.clear()

@@ -250,7 +250,7 @@ class Node:
         relay = self._table.stats()
         return NodeStats(
             sessions=len(engine.sessions),
-            half_open=len(engine.half_open),
+            half_open=len(engine.handshakes.half_open),
             circuits=len(self._table),
             packets_received=counters.packets_received + sum(s.packets_received for s in stats),
             packets_sent=counters.packets_sent + sum(s.packets_sent for s in stats),
@@ -456,6 +456,6 @@ def _leave(engine: Engine) -> None:
         live.why_closed = "left"
         live.session.close(0, "", engine.now())
         live.drive()
-    engine.end_dials()
+    engine.handshakes.end_dials()
     engine.wake_peers()
     engine.events.close()

@@ -84,7 +84,7 @@ class Relaying:
         while True:
             await trio.sleep(_TICK)
             now = self._engine.now()
-            self._engine.expire_half_open(now)
+            self._engine.handshakes.expire_half_open(now)
             for leg in self._table.expire(now):
                 self._tell(leg.peer, CloseCircuit(leg.id).encode())
 
@@ -140,7 +140,7 @@ class Relaying:
             self._tell(via, CircuitRefused(circuit_id, RefusalReason.COLLISION).encode())
             return
         index = int.from_bytes(message.packet[4:8], "little")
-        if message.packet[0] == DATA and index not in engine.sessions and index not in engine.half_open:
+        if message.packet[0] == DATA and index not in engine.sessions and index not in engine.handshakes.half_open:
             # the session that this is to carry is of an earlier life of ours
             engine.endpoints.pop(circuit_id, None)
             self._tell(via, CircuitRefused(circuit_id, RefusalReason.UNKNOWN_SESSION).encode())

@@ -137,7 +137,7 @@ async def test_fifty_nodes_that_come_and_go(world: World, autojump_clock: MockCl
     await trio.sleep(130)
     assert len(relay.engine.sessions) == 50
     assert len(relay.engine.peers) <= 51
-    assert relay.engine.half_open == {}
+    assert relay.engine.handshakes.half_open == {}
     assert relay.engine.endpoints == {}
     assert len(relay.node._table) <= 40
     for member in members:

@@ -20,8 +20,8 @@ def sizes(member: Member) -> dict[str, int]:
     engine = member.engine
     return {
         "sessions": len(engine.sessions),
-        "half_open": len(engine.half_open),
-        "dials": len(engine.dials),
+        "half_open": len(engine.handshakes.half_open),
+        "dials": len(engine.handshakes.dials),
         "endpoints": len(engine.endpoints),
         "peers": len(engine.peers),
         "paths": sum(len(live.session.paths) for live in engine.sessions.values()),
@@ -159,11 +159,11 @@ async def test_a_forged_stranger_packet_costs_one_handshake_a_second(world: Worl
     index = a.session(b).remote_index
     inits = []
     net.on_packet = lambda p: inits.append(p.time) if p.data[0] == packets.INIT else None
-    replies = b.engine.responder.stats().replies
+    replies = b.engine.handshakes.responder.stats().replies
     for _ in range(1000):
         net.inject(packets.stranger(index, 1), Address(b.host.address, 4650), Address(a.host.address, 4650))
         await trio.sleep(0.01)
-    assert b.engine.responder.stats().replies - replies <= 11
+    assert b.engine.handshakes.responder.stats().replies - replies <= 11
     await trio.sleep(30)
     assert len(a.engine.sessions) == len(b.engine.sessions) == 1
     # from any other address it does nothing at all

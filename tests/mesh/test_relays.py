@@ -98,10 +98,10 @@ async def test_a_private_mesh_does_not_answer_strangers(world: World, autojump_c
         with pytest.raises(PeerUnreachableError, match="nobody answers at"):
             await stranger.node.connect(relay.uri)
         assert relay.host.statistics().sent == sent
-        drops = relay.engine.responder.stats().drops
+        drops = relay.engine.handshakes.responder.stats().drops
         assert set(drops) == {"mac1"}
         await stranger.close()
-    assert relay.engine.responder.stats().replies == 0
+    assert relay.engine.handshakes.responder.stats().replies == 0
     assert relay.node.statistics().dropped_handshake >= 8
 
 

@@ -150,8 +150,8 @@ def assert_nothing_pending(*nodes: Node) -> None:
     """No attempts, half-open handshakes or circuits of nobody."""
     for node in nodes:
         core = engine(node)
-        assert not core.dials, node
-        assert not core.dialing, node
+        assert not core.handshakes.dials, node
+        assert not core.handshakes.dialing, node
         used = {key for live in core.all_live() for key in live.session.paths if isinstance(key, bytes)}
         assert set(core.endpoints) <= used, (node, len(core.endpoints), len(used))
         for peer_id, peer in core.peers.items():

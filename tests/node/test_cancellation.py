@@ -386,7 +386,7 @@ async def test_many_cancelled_dials_leave_nothing(mesh: Mesh, autojump_clock: tr
             if peer.peer_id == mesh.b.peer_id:
                 await peer.aclose()
     await settle(60)
-    assert len(engine(mesh.b).half_open) <= 1
+    assert len(engine(mesh.b).handshakes.half_open) <= 1
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -354,7 +354,7 @@ async def test_nothing_is_left(autojump_clock: trio.testing.MockClock) -> None:
                 for core in engine(a), engine(b):
                     assert not core.sessions
                     assert not core.peers
-                    assert not core.dials
+                    assert not core.handshakes.dials
                     assert not core.endpoints
 
 

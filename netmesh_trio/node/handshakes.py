@@ -1,0 +1,274 @@
+"""Handshakes of a node in both directions: answered ones that wait for their first packet, and dials of its own."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from ..errors import PeerUnreachableError
+from ..identity import PeerId
+from ..paths.path import PathKey
+from ..session.cookies import TokenBucket
+from ..session.handshake import (
+    CookieReply,
+    Established,
+    HandshakeRejected,
+    Initiator,
+    Reply,
+    Responder,
+    peek_indices_untrusted,
+)
+from ..session.keys import KeyRing
+from ..session.session import Session
+from ..wire import packets
+from ..wire.errors import DecodeError
+from ..wire.hello import Hello
+
+if TYPE_CHECKING:
+    from .engine import Engine
+    from .live import LiveSession
+
+__all__ = ["Dial", "HalfOpen", "Handshakes"]
+
+_MAX_HALF_OPEN = 512
+_HALF_OPEN_LIFETIME = 20.0
+_MAX_ANSWERED = 16
+
+_unpack_stranger = struct.Struct("<IQ").unpack_from
+
+
+@attrs.define(eq=False)
+class HalfOpen:
+    """A handshake that we answered; the first authentic packet makes it a session."""
+
+    established: Established
+    local: Hello
+    created: float
+    #: Where our answer went: who uses its key from there has received it there.
+    answered: set[PathKey] = attrs.field(factory=set)
+
+
+@attrs.define(eq=False)
+class Dial:
+    """An attempt to open a session; any path may bring the answer."""
+
+    peer_id: PeerId
+    initiator: Initiator
+    local: Hello
+    done: trio.Event
+    #: Set when a way to the peer was refused: try the next at once.
+    wake: trio.Event
+    sent_at: dict[PathKey, float]
+    #: Relays that will not carry anything to the peer for us.
+    denied: set[PeerId] = attrs.field(factory=set, init=False)
+    #: Why no relay led to the peer, and what became of its addresses.
+    error: str = "no connected node leads to it"
+    address_error: str = ""
+
+
+class Handshakes:
+    """What becomes a session, or does not."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.half_open: dict[int, HalfOpen] = {}
+        self.dials: dict[int, Dial] = {}
+        self.dialing: dict[PeerId, Dial] = {}
+        self._stranger_budget = TokenBucket(50.0, 50.0)
+        self.responder = Responder(
+            engine.identity,
+            network_key=engine.network_key,
+            hello=lambda: self.hello().encode(),
+            allocate_index=self._allocate_index,
+            random_bytes=engine.random_bytes,
+        )
+
+    def _allocate_index(self) -> int | None:
+        if len(self._engine.sessions) + len(self.half_open) >= self._engine.config.max_sessions:
+            return None
+        while True:
+            index = int.from_bytes(self._engine.random_bytes(4), "little")
+            if index and index not in self._engine.sessions and index not in self.half_open and index not in self.dials:
+                return index
+
+    def hello(self) -> Hello:
+        """What this node says of itself in a handshake."""
+        config = self._engine.config
+        return Hello(
+            boot_id=self._engine.boot_id,
+            max_datagram_size=int(config.max_datagram_size),
+            session_window=int(config.session_window),
+            stream_window=int(config.stream_window),
+            max_streams=int(config.max_streams),
+            service_tags=self._engine.services.tags(),
+        )
+
+    def confirm(
+        self, index: int, data: memoryview, skip: int, stride: int, key: PathKey, via: PeerId | None, now: float
+    ) -> LiveSession | None:
+        """DATA for no session: the first packet of a half-open one, or a stranger's."""
+        half_open = self.half_open.get(index)
+        if half_open is None:
+            self._engine.counters.dropped_unknown += 1
+            self._say_stranger(index, data, skip, key, via)
+            return None
+        session = self._make_session(half_open.established, half_open.local, now)
+        if session is None or not session.authentic(data[skip : min(stride, len(data))]):
+            self._engine.counters.dropped_unknown += 1
+            return None
+        del self.half_open[index]
+        path = session.add_path(key, via, now)
+        if key in half_open.answered:
+            session.validate(path, now)  # it has the key that our answer to this address carried
+        return self._engine.adopt(session)
+
+    def _make_session(self, established: Established, local: Hello, now: float) -> Session | None:
+        try:
+            remote = Hello.decode(established.hello)
+        except DecodeError:
+            return None
+        return Session(
+            peer_id=established.peer_id,
+            initiator=established.initiator,
+            local_index=established.local_index,
+            remote_index=established.remote_index,
+            keys=KeyRing(
+                established.send_key,
+                established.receive_key,
+                established.rekey_secret,
+                established.initiator,
+                self._engine.random_bytes,
+            ),
+            local=local,
+            remote=remote,
+            times=self._engine.times,
+            random_bytes=self._engine.random_bytes,
+            now=now,
+        )
+
+    # a restarted peer
+
+    def _say_stranger(self, index: int, data: memoryview, skip: int, key: PathKey, via: PeerId | None) -> None:
+        """Tell the sender of DATA that its session is unknown here, so that it can shake hands anew.
+
+        Not in a private mesh, where a stranger is to hear nothing: there a silent session makes its peer try anew.
+        """
+        if self._engine.config.network_key is not None or not self._stranger_budget.take(self._engine.now()):
+            return
+        counter = struct.unpack_from("<Q", data, skip + 8)[0]
+        self._engine.send_packet(packets.stranger(index, counter), key, via)
+
+    def _on_stranger_untrusted(self, data: bytes, key: PathKey) -> None:
+        # anybody can send this: it only makes us shake hands, and not often
+        if len(data) != packets.STRANGER_SIZE:
+            self._engine.counters.dropped_unknown += 1
+            return
+        index, counter = _unpack_stranger(data, 4)
+        live = self._engine.by_remote.get(index)
+        if live is None or key not in live.session.paths or counter >= live.session.out.next_number:
+            self._engine.counters.dropped_unknown += 1
+            return
+        self._engine.on_stranger(live.peer.peer_id)
+
+    # handshakes
+
+    def receive_untrusted(self, kind: int, data: bytes, key: PathKey, via: PeerId | None) -> None:
+        """Handle any packet that is neither DATA nor CIRCUIT; ``via`` is the relay that it came over, if any."""
+        now = self._engine.now()
+        if kind == packets.INIT:
+            source = None if via is not None else key[1].pack() if isinstance(key, tuple) else None
+            answer = self.responder.receive_init(data, source, now)
+            if isinstance(answer, Reply):
+                if answer.fresh:
+                    self.expire_half_open(now)
+                    established = answer.established
+                    self.half_open[established.local_index] = HalfOpen(established, self.hello(), now)
+                half_open = self.half_open.get(answer.established.local_index)
+                if half_open is not None and len(half_open.answered) < _MAX_ANSWERED:
+                    half_open.answered.add(key)
+                self._engine.send_packet(answer.packet, key, via)
+            elif isinstance(answer, CookieReply):
+                self._engine.send_packet(answer.packet, key, via)
+            else:
+                self._engine.counters.dropped_handshake += 1
+            return
+        if kind == packets.STRANGER:
+            self._on_stranger_untrusted(data, key)
+            return
+        if kind == packets.CANARY and not isinstance(key, bytes):
+            self._engine.on_canary_untrusted(data, key[1])
+            return
+        if kind not in (packets.RESPONSE, packets.COOKIE):
+            self._engine.counters.dropped_unknown += 1
+            return
+        index = peek_indices_untrusted(data).receiver
+        dial = self.dials.get(index) if index is not None else None
+        if dial is None:
+            self._engine.counters.dropped_handshake += 1
+            return
+        try:
+            if kind == packets.COOKIE:
+                dial.initiator.receive_cookie(data)
+                self._engine.send_packet(dial.initiator.packet, key, via)
+                return
+            established = dial.initiator.receive_response(data)
+        except HandshakeRejected:
+            self._engine.counters.dropped_handshake += 1
+            return
+        session = self._make_session(established, dial.local, now)
+        if session is None:
+            self._engine.counters.dropped_handshake += 1
+            return
+        path = session.add_path(key, via, now)
+        sent_at = dial.sent_at.get(key)
+        if sent_at is not None:
+            path.rtt.sample(now - sent_at, 0.0)
+            session.validate(path, now)
+        else:  # an answer from where we did not ask: that somebody receives there is still to be shown
+            session.queue_challenge(path, now)
+        self.drop_dial(dial)
+        self._engine.touch(self._engine.adopt(session))
+
+    def expire_half_open(self, now: float) -> None:
+        """Forget handshakes that were answered and not gone on with."""
+        self.responder.expire(now)
+        for index, half_open in list(self.half_open.items()):
+            if half_open.created > now - _HALF_OPEN_LIFETIME and len(self.half_open) < _MAX_HALF_OPEN:
+                break
+            del self.half_open[index]
+            self.responder.forget(index)
+
+    def start_dial(self, peer_id: PeerId) -> Dial:
+        """A new attempt; register it so that answers find it.  The caller sends its packet where it may work."""
+        index = self._allocate_index()
+        if index is None:
+            raise PeerUnreachableError(f"this node already has its {self._engine.config.max_sessions} sessions")
+        local = self.hello()
+        initiator = Initiator(
+            self._engine.identity,
+            peer_id,
+            network_key=self._engine.network_key,
+            local_index=index,
+            hello=local.encode(),
+            random_bytes=self._engine.random_bytes,
+        )
+        dial = Dial(peer_id, initiator, local, trio.Event(), trio.Event(), {})
+        self.dials[index] = dial
+        self.dialing[peer_id] = dial
+        return dial
+
+    def drop_dial(self, dial: Dial) -> None:
+        """The attempt is over."""
+        self.dials.pop(dial.initiator.local_index, None)
+        if self.dialing.get(dial.peer_id) is dial:
+            del self.dialing[dial.peer_id]
+        dial.done.set()
+        dial.wake.set()
+
+    def end_dials(self) -> None:
+        """The node is closing: no attempt goes on."""
+        for dial in list(self.dials.values()):
+            self.drop_dial(dial)
