@@ -6,7 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from netmesh_trio import Address, ConfigError, Event, NatChanged, NatType
+from netmesh_trio import Address, ConfigError, Event, Identity, NatChanged, NatType, open_node
 from netmesh_trio.testing import KINDS, NatBehavior
 from netmesh_trio.traversal import Dependence
 from netmesh_trio.traversal.classify import Observation
@@ -43,8 +43,7 @@ async def test_every_kind(kind: str, seed: int, autojump_clock: MockClock) -> No
     async with open_nat_lab(kind, seed=seed) as lab:
         took = await lab.until(lambda: lab.node.nat_type is not NatType.UNKNOWN)
         # a round trip for the handshake, and one for the question; half of one more until others know
-        line = (1 + lab.host.link.outbound.delay / DELAY + (len(KINDS[kind]) - 1 if kind.startswith("double") else 0))
-        rtt = 2 * DELAY * max(2.0, line + 1)
+        rtt = 2 * DELAY * (1 + max(1, len(KINDS[kind])))
         assert took <= 2 * rtt + 0.005
         assert await announced(lab, EXPECTED[kind]) <= 2.5 * rtt + 0.005
         assert lab.node.nat_type is EXPECTED[kind]
@@ -106,7 +105,7 @@ async def test_hairpin(autojump_clock: MockClock) -> None:
 
 async def test_looking_into_the_nat_delays_no_announcement(autojump_clock: MockClock) -> None:
     async with open_nat_lab("port-restricted", strangers=1) as lab:
-        assert await announced(lab, NatType.CONE) < 0.1
+        assert await announced(lab, NatType.CONE) < 0.15
         assert lab.node.nat_report.filtering is None
         await lab.until(lambda: lab.node.nat_report.filtering is not None, 5)
 
@@ -333,8 +332,6 @@ async def test_neighbors_in_the_own_network_prove_nothing(autojump_clock: MockCl
     """Two peers behind the same NAT see the private address: that makes nobody open."""
     async with open_nat_lab() as lab:
         await announced(lab, NatType.CONE)
-        from netmesh_trio import Identity, open_node
-
         home = lab.host.nats[0]
         async with open_node(Identity.generate(), network=home.host("one")) as one, open_node(
             Identity.generate(), network=home.host("two")
