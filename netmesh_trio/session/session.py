@@ -161,6 +161,8 @@ class Session:
             self.path = None
             self.choose(now)
             if self.path is None:
+                # without a way to the peer it is as good as silent
+                self._waiting_since = min(self._waiting_since, now)
                 self.events.append(PathSuspect(path))
 
     def validate(self, path: Path, now: float) -> None:
