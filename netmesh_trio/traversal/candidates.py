@@ -30,7 +30,9 @@ __all__ = [
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_UNVOUCHED = 2
-"""Public hosts that a peer may name although nobody but itself says that it is there."""
+"""Public addresses that a peer may name although nobody but itself says that it is there."""
+
+_MAX_PER_HOST = 3  # ports of one public host: what peers observe, a mapped port, and one more
 
 # Bridges and virtual machines' networks: no other host is behind them.
 _INNER_NAMES = ("docker", "br-", "veth", "virbr", "cni", "podman", "lxc", "lxd", "vmnet", "vboxnet", "flannel", "cali")
@@ -219,17 +221,22 @@ def _rank(candidate: Candidate, mine: Surroundings) -> int:
 def select(candidates: Iterable[Candidate], mine: Surroundings, peer_public: Collection[str]) -> tuple[Candidate, ...]:
     """Which of a peer's candidates to try: the acceptable ones, LAN before WAN, each address once, at most 8.
 
-    Of public hosts at which only the peer itself says to be, at most :data:`MAX_UNVOUCHED`; so a peer gets few probes
-    out of us towards others.
+    Of public addresses at which only the peer itself says to be, at most :data:`MAX_UNVOUCHED`, and of one public host
+    few ports; so a peer gets few probes out of us towards others.
     """
     chosen: dict[Address, Candidate] = {}
-    unvouched: set[str] = set()
+    unvouched = 0
+    ports: dict[str, int] = {}
     ranked = sorted((c for c in candidates if acceptable(c.address, mine, peer_public)), key=lambda c: _rank(c, mine))
     for candidate in ranked:
         address = candidate.address
-        if not address.is_private and not address.is_loopback and address.host not in peer_public:
-            if address.host not in unvouched and len(unvouched) >= MAX_UNVOUCHED:
+        if address in chosen:
+            continue
+        if not address.is_private and not address.is_loopback:
+            known = address.host in peer_public
+            if ports.get(address.host, 0) >= _MAX_PER_HOST or (not known and unvouched >= MAX_UNVOUCHED):
                 continue
-            unvouched.add(address.host)
-        chosen.setdefault(address, candidate)
+            ports[address.host] = ports.get(address.host, 0) + 1
+            unvouched += not known
+        chosen[address] = candidate
     return tuple(chosen.values())[:MAX_CANDIDATES]
