@@ -30,7 +30,7 @@ KINDS: tuple[NatKind, ...] = (
     "double",
     "firewall",
 )
-CONES = ("full-cone", "address-restricted", "port-restricted", "port-preserving", "double")
+CONES: tuple[NatKind, ...] = ("full-cone", "address-restricted", "port-restricted", "port-preserving", "double")
 
 
 def nat_type(kind: str) -> NatType:
@@ -215,8 +215,8 @@ async def _round_trip(stream: trio.abc.HalfCloseableStream) -> None:
 class Side:
     """One gateway of each kind with a host behind it."""
 
-    hosts: dict[str, Host]
-    gateways: dict[str, Gateway]
+    hosts: dict[NatKind, Host]
+    gateways: dict[NatKind, Gateway]
 
 
 def build_side(lab: KernelInternet, name: str, kinds: Sequence[NatKind] = KINDS, delay: float = 0.0) -> Side:
