@@ -33,11 +33,14 @@ KINDS: tuple[NatKind, ...] = (
 CONES: tuple[NatKind, ...] = ("full-cone", "address-restricted", "port-restricted", "port-preserving", "double")
 
 
+Pair = tuple[NatKind, NatKind]
+
+
 def nat_type(kind: str) -> NatType:
     """What a kind of the laboratory is to be taken for."""
     if kind in ("none", "firewall"):
         return NatType.OPEN
-    return NatType.SYMMETRIC if kind == "symmetric" else NatType.CONE
+    return NatType.SYMMETRIC if kind.startswith("symmetric") else NatType.CONE
 
 
 class HostNetwork(KernelNetwork):
@@ -158,7 +161,7 @@ class Outcome:
         )
 
 
-async def try_pair(kinds: tuple[str, str], a: Node, b: Node, patience: float) -> Outcome:
+async def try_pair(kinds: Pair, a: Node, b: Node, patience: float) -> Outcome:
     """Connect ``a`` to ``b`` by its peer id, use the session, and see what becomes of the path."""
     possible = direct_path_possible(*kinds)
     began = trio.current_time()
@@ -221,16 +224,19 @@ class Side:
 
 def build_side(lab: KernelInternet, name: str, kinds: Sequence[NatKind] = KINDS, delay: float = 0.0) -> Side:
     """Make them."""
-    gateways = {kind: lab.nat(f"{name}-{kind}", kind=kind) for kind in kinds}
-    return Side({kind: gateway.host(f"{name}h-{kind}", delay=delay) for kind, gateway in gateways.items()}, gateways)
+    gateways: dict[NatKind, Gateway] = {}
+    for kind in kinds:
+        gateways[kind] = lab.nat(f"{name}-{kind}", kind=kind)
+    hosts: dict[NatKind, Host] = {}
+    for kind, gateway in gateways.items():
+        hosts[kind] = gateway.host(f"{name}h-{kind}", delay=delay)
+    return Side(hosts, gateways)
 
 
-def rounds_of_pairs(first: Sequence[str], second: Sequence[str]) -> Iterator[list[tuple[str, str]]]:
-    """All pairs, in groups in which every host takes part at most once."""
-    longer, shorter = (first, second) if len(first) >= len(second) else (second, first)
-    for shift in range(len(longer)):
-        group = [(longer[(i + shift) % len(longer)], kind) for i, kind in enumerate(shorter)]
-        yield group if longer is first else [(b, a) for a, b in group]
+def rounds_of_pairs(first: Sequence[NatKind], second: Sequence[NatKind]) -> Iterator[list[Pair]]:
+    """All pairs of two equally long lists, in groups in which every host takes part at most once."""
+    for shift in range(len(first)):
+        yield [(a, second[(i + shift) % len(second)]) for i, a in enumerate(first)]
 
 
 async def all_pairs(
@@ -246,15 +252,15 @@ async def all_pairs(
     await announced(list(b_nodes.values()), list(a_nodes.values()))
     await announced(list(a_nodes.values()), list(b_nodes.values()))
 
-    async def one(kinds: tuple[str, str]) -> None:
+    async def one(kinds: Pair) -> None:
         outcomes.append(await try_pair(kinds, a_nodes[kinds[0]], b_nodes[kinds[1]], patience))
 
-    async def several(pairs: Sequence[tuple[str, str]]) -> None:
+    async def several(pairs: Sequence[Pair]) -> None:
         async with trio.open_nursery() as nursery:
             for kinds in pairs:
                 nursery.start_soon(one, kinds)
 
-    groups = list(rounds_of_pairs(list(a_nodes), list(b_nodes)))
+    groups = list(rounds_of_pairs(list(a_side.hosts), list(b_side.hosts)))
     for group in groups:
         hopeful = [kinds for kinds in group if direct_path_possible(*kinds)]
         for at in range(0, len(hopeful), at_once):

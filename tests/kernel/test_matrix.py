@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import netmesh_trio
-from netmesh_trio.testing.namespaces import KernelInternet
-from tests.kernel.inside import CONES, KINDS, all_pairs, build_side, open_world, table
+from netmesh_trio.testing.namespaces import KernelInternet, NatKind
+from tests.kernel.inside import CONES, KINDS, all_pairs, build_side, nat_type, open_world, table
+from tests.kernel.mesh import PORT, Mesh
 
 pytestmark = pytest.mark.kernel
 
@@ -60,3 +61,40 @@ def _reads_wall_clock(tree: ast.Module) -> bool:
         if isinstance(node, ast.ImportFrom) and node.module in ("time", "datetime"):
             return True
     return False
+
+
+# mapping and filtering in the words of RFC 4787, and whether ports are kept
+ANY, HOST, BOTH = "endpoint-independent", "address-dependent", "address-and-port-dependent"
+BEHAVIOR: dict[NatKind, tuple[str | None, str, bool]] = {
+    "none": (ANY, ANY, True),
+    "firewall": (ANY, BOTH, True),
+    "full-cone": (ANY, ANY, False),
+    "address-restricted": (ANY, HOST, False),
+    "port-restricted": (ANY, BOTH, False),
+    "port-preserving": (ANY, BOTH, True),
+    # on what the mapping depends would take observers that share a host
+    "symmetric": (None, BOTH, False),
+    "symmetric-sequential": (None, BOTH, False),
+    "double": (ANY, BOTH, False),
+}
+
+
+def test_netcheck(lab: KernelInternet, tmp_path: Path) -> None:
+    """The command says what kind of NAT it is behind."""
+    with Mesh(tmp_path) as mesh:
+        for name in ("r1", "r2"):
+            mesh.relay(lab.host(name))
+        # a stranger to those who ask: whether they let it in shows what they filter by
+        stranger = mesh.run(lab.host("r3"), "node", "--bind", f"0.0.0.0:{PORT}", *mesh.bootstrap)
+        stranger.wait_for("ready")
+        hosts = {kind: lab.nat(f"n-{kind}", kind=kind).host(f"h-{kind}") for kind in BEHAVIOR}
+        programs = {kind: mesh.run(host, "netcheck", *mesh.bootstrap) for kind, host in hosts.items()}
+        found = {}
+        for kind, program in programs.items():
+            nat = program.wait_for("nat")
+            assert program.finish() == 0, program.errors
+            assert nat["nat_type"] == nat_type(kind).value, kind
+            assert len(nat["observers"]) >= 2, kind
+            found[kind] = (nat["mapping"], nat["filtering"], nat["port_preservation"])
+            print(f"{kind:21}{nat['nat_type']:10} {found[kind]} after {nat['t']:.1f} s")
+    assert found == BEHAVIOR

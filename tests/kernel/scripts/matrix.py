@@ -10,14 +10,14 @@ import time
 
 import trio
 
-from netmesh_trio.testing.namespaces import KernelInternet
+from netmesh_trio.testing.namespaces import KernelInternet, NatKind
 from tests.kernel.inside import KINDS, Outcome, all_pairs, build_side, open_world, table
 
 
 def main() -> None:
     arguments = sys.argv[1:] + [""] * 4
     rounds, delay, at_once = int(arguments[0] or 1), float(arguments[1] or 0), int(arguments[2] or 8)
-    kinds = [kind for kind in KINDS if not arguments[3] or kind in arguments[3].split(",")]
+    kinds: list[NatKind] = [kind for kind in KINDS if not arguments[3] or kind in arguments[3].split(",")]
     outcomes: list[Outcome] = []
     with KernelInternet() as lab:
         hosts = [lab.host("r1"), lab.host("r2")]
