@@ -97,7 +97,8 @@ class Lab:
         return None
 
     def is_direct(self) -> bool:
-        return all(one.path(other).kind is PathKind.DIRECT for one, other in ((self.a, self.b), (self.b, self.a)))
+        paths = (self.a.peer(self.b).path, self.b.peer(self.a).path)
+        return all(path is not None and path.kind is PathKind.DIRECT for path in paths)
 
     def check_clean(self) -> None:
         """No attempt has left anything behind."""

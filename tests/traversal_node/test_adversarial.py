@@ -11,7 +11,7 @@ import trio.testing
 
 from netmesh_trio import NodeConfig, PathKind
 from netmesh_trio.addresses import Address
-from netmesh_trio.testing import DROP, Host, Packet, VirtualInternet, Verdict
+from netmesh_trio.testing import DROP, Host, Packet, Verdict, VirtualInternet
 from netmesh_trio.traversal import TraversalConfig
 from netmesh_trio.traversal.guard import Verdict as GuardVerdict
 from netmesh_trio.traversal.rendezvous import (
@@ -23,6 +23,7 @@ from netmesh_trio.traversal.rendezvous import (
     PunchReject,
     PunchRequest,
     RejectReason,
+    decode_rendezvous_message_untrusted,
 )
 from netmesh_trio.wire import frames
 from tests.traversal_node.lab import Lab, Member, open_lab, until
@@ -291,7 +292,7 @@ async def test_a_flood_of_requests_gets_typed_rejections(autojump_clock: trio.te
             rejections.append(message)
             real(live, message)  # type: ignore[arg-type]
 
-        lab.a.rendezvous._on_reject = on_reject  # type: ignore[method-assign, assignment]
+        lab.a.rendezvous._on_reject = on_reject  # type: ignore[method-assign]
         relay = lab.relays[0]
         for _ in range(20):
             for _ in range(50):
@@ -394,7 +395,7 @@ def _double_introductions(relay: Member, _: trio.Nursery) -> None:
         for _ in range(5):
             real(live, payload)  # type: ignore[arg-type]
 
-    relay.rendezvous._send = send  # type: ignore[method-assign, assignment]
+    relay.rendezvous._send = send  # type: ignore[method-assign]
 
 
 def _mislead_introductions(relay: Member, _: trio.Nursery) -> None:
@@ -402,15 +403,13 @@ def _mislead_introductions(relay: Member, _: trio.Nursery) -> None:
     real = relay.rendezvous._send
 
     def send(live: object, payload: bytes) -> None:
-        from netmesh_trio.traversal.rendezvous import decode_rendezvous_message_untrusted
-
         message = decode_rendezvous_message_untrusted(payload)
         assert isinstance(message, PunchIntroduce)
         reflex = Address(message.reflex.host, 1)
         wrong = PunchIntroduce(message.punch_id, message.peer, reflex, 1_000_000, message.initiator)
         real(live, wrong.encode())  # type: ignore[arg-type]
 
-    relay.rendezvous._send = send  # type: ignore[method-assign, assignment]
+    relay.rendezvous._send = send  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize(
