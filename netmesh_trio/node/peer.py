@@ -177,6 +177,8 @@ class Peer:
                 best = live
         for live in self.sessions:
             live.retired = live is not best
+            if live.retired:
+                live.drive_later()  # it ends in a while, if nothing keeps it
         self.live = best
 
     async def _connected(self) -> LiveSession:
