@@ -421,7 +421,7 @@ class Rendezvous:
             for offset in self._config.keep_alives:
                 await trio.sleep_until(start + offset)
                 for path in paths:
-                    if session.closed is None and not path.failed and (path.suspect or not path.validated):
+                    if session.closed is None and not path.failed and path is not session.path:
                         session.queue_challenge(path, engine.now())
                 live.drive()
             await trio.sleep(_LAST_ANSWER_TIME)

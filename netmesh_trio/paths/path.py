@@ -40,7 +40,6 @@ class Path:
         "key",
         "kind",
         "largest_acked",
-        "last_eliciting",
         "last_received",
         "loss_time",
         "mtu",
@@ -55,6 +54,7 @@ class Path:
         "trains",
         "validated",
         "via",
+        "waiting_since",
     )
 
     def __init__(self, key: PathKey, *, via: PeerId | None, mtu_limit: int, now: float) -> None:
@@ -77,7 +77,8 @@ class Path:
         self.failed = False
         self.created = now
         self.last_received = now
-        self.last_eliciting = now
+        #: Since when something is under way without any of it being acknowledged.
+        self.waiting_since = now
         self.eliciting_in_flight = 0
         self.largest_acked = -1
         self.loss_time = float("inf")

@@ -171,8 +171,9 @@ class Outgoing:
         session.sent.records.append(Sent(number, number, size, path, now, stream, offset, length, ()))
         path.congestion.in_flight += size
         path.pacer.on_sent(size)
+        if not path.eliciting_in_flight:
+            path.waiting_since = now
         path.eliciting_in_flight += 1
-        path.last_eliciting = now
         session.stats.bytes_sent += size
         return Transmit(path, (packet,), size, size)
 
@@ -223,8 +224,9 @@ class Outgoing:
         session = self._session
         path.congestion.on_sent(total)
         path.pacer.on_sent(total)
+        if not path.eliciting_in_flight:
+            path.waiting_since = now
         path.eliciting_in_flight += count
-        path.last_eliciting = now
         session.last_sent = now
         session.stats.packets_sent += count
         session.stats.bytes_sent += total
@@ -266,8 +268,9 @@ class Outgoing:
             session.sent.records.append(Sent(number, number, size, path, now, None, 0, 0, records))
             path.congestion.on_sent(size)
             path.pacer.on_sent(size)
+            if not path.eliciting_in_flight:
+                path.waiting_since = now
             path.eliciting_in_flight += 1
-            path.last_eliciting = now
         session.stats.bytes_sent += size
         return Transmit(path, (packet,), size, size)
 

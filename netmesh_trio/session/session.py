@@ -187,6 +187,8 @@ class Session:
         self.path = path
         if old is not None:
             self.stats.path_switches += 1
+            if old.rtt.samples:
+                path.rtt.expect(2 * old.rtt.smoothed)
             if old.suspect or old.failed:
                 self._requeue(self.sent.take_path(old), congestion=False, now=now)
                 old.eliciting_in_flight = 0
@@ -369,6 +371,8 @@ class Session:
             or not self.initiator
             or self.path.suspect
             # whoever only receives has no timeout of its own that shows a path to be dead
+            # nothing more comes from where it was: the peer's address changed
+            or (path.kind is PathKind.DIRECT and self.path.last_received < path.created)
             or now - self.path.last_received > self.path.rtt.pto() * (3 if self.path.kind is PathKind.DIRECT else 1)
         ):
             if path.suspect and self.path is not None:
@@ -379,6 +383,9 @@ class Session:
                 return
             if self.initiator and self.path is not None:
                 self.path.suspect = True  # it is silent: not to be chosen again before it answers
+                best = choose_path(self.path, self.paths.values(), controlling=True)
+                if best is not None and best.kind is PathKind.DIRECT is not path.kind:
+                    path = best  # the peer did not know of that, or gave it up early
             self._switch(path, now)
         elif path.kind is PathKind.RELAYED and not self.path.eliciting_in_flight:
             self.out.ping = True  # does ours still reach the peer, or has it left it for cause?
@@ -456,6 +463,7 @@ class Session:
         if newest.last == largest:
             path.rtt.sample(now - newest.time, delay)
         path.eliciting_in_flight -= count
+        path.waiting_since = now
         # over another path it may say what came before this one fell silent; and if this one brings us nothing, that
         # our packets get through is not enough
         heard = path.kind is PathKind.RELAYED or path.last_received >= path.doubted_at
@@ -677,9 +685,12 @@ class Session:
     def _check_time(self, path: Path) -> float:
         return max(path.last_received, self._asked_at) + _CHECK
 
-    @staticmethod
-    def _pto_time(path: Path) -> float:
-        return path.last_eliciting + path.rtt.pto() * (1 << min(path.pto_count, 6))
+    def _pto_time(self, path: Path) -> float:
+        doublings = min(path.pto_count, 6)
+        if self._had_relay and path.kind is PathKind.DIRECT and doublings:
+            doublings -= 1  # with another way at hand, the second silence decides soon
+        # not from the last packet, as RFC 9002 has it: who sends now and then would not notice for long
+        return path.waiting_since + path.rtt.pto() * (1 << doublings)
 
     @staticmethod
     def _challenge_time(path: Path) -> float:
@@ -736,7 +747,7 @@ class Session:
             path.eliciting_in_flight = 0
             return
         path.pto_count += 1
-        path.last_eliciting = now
+        path.waiting_since = now
         self._waiting_since = min(self._waiting_since, now)
         oldest = self.sent.oldest(path)
         if oldest is not None:
