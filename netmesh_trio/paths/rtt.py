@@ -10,6 +10,7 @@ INITIAL_RTT = 0.2
 GRANULARITY = 0.001
 #: How long a receiver may hold back an acknowledgement, seconds.
 MAX_ACK_DELAY = 0.025
+_LEAST_EXPECTED = 0.05
 
 
 class RttEstimator:
@@ -37,6 +38,13 @@ class RttEstimator:
             self.variation = 0.75 * self.variation + 0.25 * abs(self.smoothed - adjusted)
             self.smoothed = 0.875 * self.smoothed + 0.125 * adjusted
         self.samples += 1
+
+    def expect(self, rtt: float) -> None:
+        """Before the first sample: it will be about so much, as on another path to the same peer.  Never more than is
+        assumed anyway, and not so little that a path over a relay had no chance."""
+        if not self.samples:
+            self.smoothed = min(INITIAL_RTT, max(rtt, _LEAST_EXPECTED))
+            self.variation = self.smoothed / 2
 
     def pto(self) -> float:
         """The probe timeout before backoff (RFC 9002, section 6.2.1), seconds."""

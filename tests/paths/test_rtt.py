@@ -42,3 +42,14 @@ def test_timers_have_a_floor_and_follow_the_latest() -> None:
     assert rtt.pto() >= GRANULARITY + MAX_ACK_DELAY
     rtt.sample(2.0, 0.0)
     assert rtt.loss_delay() == pytest.approx(9 / 8 * 2.0)
+
+
+@pytest.mark.parametrize(("rtt", "pto"), [(0.001, 0.175), (0.1, 0.325), (3.0, 0.625)])
+def test_what_is_expected_before_the_first_sample(rtt: float, pto: float) -> None:
+    estimator = RttEstimator()
+    estimator.expect(rtt)
+    assert estimator.pto() == pytest.approx(pto)
+    assert estimator.samples == 0
+    estimator.sample(0.01, 0.0)
+    estimator.expect(rtt)
+    assert estimator.smoothed == 0.01
