@@ -42,9 +42,10 @@ _READS = 16  # batches taken from a socket before other tasks get a turn
 _CONTROL_BUFFER = 256
 _OBSERVED_INTERVALS = 3.0  # for so long what peers saw of our NAT counts
 _MAX_CLOSED = 1024
-_MAX_SESSIONS_PER_PEER = 4
-#: Sessions with one peer that come up within this many seconds of each other were opened from both sides at once.
-_SIMULTANEOUS = 10.0
+_SPARE_SESSIONS = 3
+_MAX_SPARE_SESSIONS = 15
+#: Seconds that a session which another replaced stays, for streams that the peer opens on it meanwhile.
+_OVERLAP = 10.0
 
 _unpack_index = struct.Struct("<I").unpack_from
 
@@ -97,6 +98,8 @@ class Engine:
         self.events = Broadcast()
         self.timers: Timers[LiveSession] = Timers(self._on_timer)
         self.sessions: dict[int, LiveSession] = {}
+        #: Sessions so far, those that are over included.
+        self.sessions_had = 0
         self.by_remote: dict[int, LiveSession] = {}
         #: Peers with a session.
         self.peers: dict[PeerId, Peer] = {}
@@ -267,6 +270,7 @@ class Engine:
         peer = self.peer(session.peer_id)
         live = LiveSession(self, session, peer)
         self.sessions[session.local_index] = live
+        self.sessions_had += 1
         self.by_remote[session.remote_index] = live
         for other in list(peer.sessions):
             if other.session.remote.boot_id != session.remote.boot_id:
@@ -277,11 +281,7 @@ class Engine:
         peer.sessions.append(live)
         self.peers[peer.peer_id] = peer
         peer.choose()
-        while len(peer.sessions) > _MAX_SESSIONS_PER_PEER:
-            oldest = next(other for other in peer.sessions if other is not peer.live)
-            oldest.session.close(CLOSE_NORMAL, "too many sessions", self.now())
-            oldest.drive()
-            self.session_closed(oldest)
+        self._limit_sessions(peer)
         live.tell_services()
         peer.wake()
         dial = self.handshakes.dialing.get(peer.peer_id)
@@ -289,9 +289,22 @@ class Engine:
             self.handshakes.drop_dial(dial)
         return live
 
+    def _limit_sessions(self, peer: Peer) -> None:
+        """A peer keeps a few sessions beside the one for new streams, and more only while streams are on them."""
+        spare = [other for other in peer.sessions if other is not peer.live]
+        idle = [other for other in spare if not other.session.streams.sending]
+        surplus = idle[: max(0, len(spare) - _SPARE_SESSIONS)]
+        for other in surplus or spare[: max(0, len(spare) - _MAX_SPARE_SESSIONS)]:
+            other.session.close(CLOSE_NORMAL, "too many sessions", self.now())
+            other.drive()
+            self.session_closed(other)
+
     def prefers(self, a: Session, b: Session) -> bool:
         """Whether ``a`` rather than ``b`` is the session for new streams; both ends come to the same answer."""
-        if abs(a.created - b.created) > _SIMULTANEOUS or a.initiator == b.initiator:
+        newer = (a.local.ordinal + a.remote.ordinal) - (b.local.ordinal + b.remote.ordinal)
+        if newer:
+            return newer > 0
+        if a.initiator == b.initiator:
             return a.created > b.created
         opener = self.peer_id if a.initiator else a.peer_id
         return opener == max(self.peer_id, a.peer_id)
@@ -299,7 +312,7 @@ class Engine:
     def end_retired(self, live: LiveSession) -> None:
         """A session that another replaced has no streams; it ends when the peer's are sure to be on the other, too."""
         successor = live.peer.live
-        end = _SIMULTANEOUS + (successor.session.created if successor is not None else live.session.created)
+        end = _OVERLAP + (successor.session.created if successor is not None else live.session.created)
         if self.now() > end:
             live.session.close(CLOSE_NORMAL, "", self.now())
             live.drive()

@@ -103,6 +103,7 @@ class Handshakes:
             session_window=int(config.session_window),
             stream_window=int(config.stream_window),
             max_streams=int(config.max_streams),
+            ordinal=self._engine.sessions_had & 0xFFFF_FFFF,
             service_tags=self._engine.services.tags(),
         )
 

@@ -1,7 +1,8 @@
 """What each side tells the other in the handshake, encrypted.
 
 Layout, big-endian: version u8 (1), boot id 8 bytes, largest datagram u16, session window u32, stream window u32,
-streams u16, n u8, n x 8 bytes of service tags.  What follows is ignored, so that later versions can add to it.
+streams u16, ordinal u32, n u8, n x 8 bytes of service tags.  What follows is ignored, so that later versions can add to
+it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .errors import DecodeError
 
 __all__ = ["MAX_SERVICE_TAGS", "Hello", "service_tag"]
 
-_FIXED = struct.Struct(">B8sHIIHB")
+_FIXED = struct.Struct(">B8sHIIHIB")
 #: How many services a hello names; the rest follows inside the session.
 MAX_SERVICE_TAGS = 40
 
@@ -38,6 +39,8 @@ class Hello:
     stream_window: int
     #: How many streams the other side may have open.
     max_streams: int
+    #: How many sessions this process has had so far: of two sessions with one peer it tells the newer.
+    ordinal: int = 0
     #: :func:`service_tag` of the services that this side serves.
     service_tags: tuple[bytes, ...] = ()
 
@@ -51,6 +54,7 @@ class Hello:
             self.session_window,
             self.stream_window,
             self.max_streams,
+            self.ordinal,
             len(tags),
         ) + b"".join(tags)
 
@@ -59,7 +63,7 @@ class Hello:
         """Read a hello; raises DecodeError."""
         if len(data) < _FIXED.size:
             raise DecodeError("hello is cut short")
-        version, boot_id, size, session, stream, streams, count = _FIXED.unpack_from(data)
+        version, boot_id, size, session, stream, streams, ordinal, count = _FIXED.unpack_from(data)
         end = _FIXED.size + 8 * count
         if version != 1 or len(data) < end or size < 1200 or count > MAX_SERVICE_TAGS:
             raise DecodeError("hello of another kind")
@@ -70,5 +74,6 @@ class Hello:
             session_window=session,
             stream_window=stream,
             max_streams=streams,
+            ordinal=ordinal,
             service_tags=tags,
         )

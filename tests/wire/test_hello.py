@@ -17,6 +17,7 @@ hellos = st.builds(
     session_window=st.integers(0, 0xFFFF_FFFF),
     stream_window=st.integers(0, 0xFFFF_FFFF),
     max_streams=st.integers(0, 0xFFFF),
+    ordinal=st.integers(0, 0xFFFF_FFFF),
     service_tags=st.lists(st.binary(min_size=8, max_size=8), max_size=MAX_SERVICE_TAGS + 5).map(tuple),
 )
 
@@ -31,10 +32,19 @@ def test_round_trip_and_what_follows_is_ignored(hello: Hello, later: bytes) -> N
 def test_layout() -> None:
     hello = Hello(
         boot_id=b"bootboot", max_datagram_size=1400, session_window=2, stream_window=1, max_streams=3,
-        service_tags=(b"tag one ",),
+        ordinal=9, service_tags=(b"tag one ",),
     )  # fmt: skip
-    assert hello.encode().hex() == "01" + b"bootboot".hex() + "0578" + "00000002" + "00000001" + "0003" + "01" + (
-        b"tag one ".hex()
+    assert (
+        hello.encode().hex()
+        == "01"
+        + b"bootboot".hex()
+        + "0578"
+        + "00000002"
+        + "00000001"
+        + "0003"
+        + "00000009"
+        + "01"
+        + (b"tag one ".hex())
     )
 
 
@@ -51,10 +61,10 @@ def test_any_bytes(data: bytes) -> None:
     "data",
     [
         b"",
-        b"\x02" + bytes(8) + b"\x05\x78" + bytes(11),
-        b"\x01" + bytes(8) + b"\x04\xaf" + bytes(11),
-        b"\x01" + bytes(8) + b"\x05\x78" + bytes(10) + b"\x01",
-        b"\x01" + bytes(8) + b"\x05\x78" + bytes(10) + b"\x29" + bytes(8 * 41),
+        b"\x02" + bytes(8) + b"\x05\x78" + bytes(15),
+        b"\x01" + bytes(8) + b"\x04\xaf" + bytes(15),
+        b"\x01" + bytes(8) + b"\x05\x78" + bytes(14) + b"\x01",
+        b"\x01" + bytes(8) + b"\x05\x78" + bytes(14) + b"\x29" + bytes(8 * 41),
     ],
 )
 def test_what_is_not_a_hello_is_refused(data: bytes) -> None:
