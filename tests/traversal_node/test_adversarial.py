@@ -35,9 +35,9 @@ TRAIN = 8
 TRAINS = 4
 
 
-def with_victim(kind_a: str = "port-restricted", kind_b: str = "port-restricted") -> Callable[
-    [VirtualInternet], tuple[Host, Host]
-]:
+def with_victim(
+    kind_a: str = "port-restricted", kind_b: str = "port-restricted"
+) -> Callable[[VirtualInternet], tuple[Host, Host]]:
     def place(net: VirtualInternet) -> tuple[Host, Host]:
         net.host("victim", VICTIM)
         return net.host("a", behind=kind_a), net.host("b", behind=kind_b)

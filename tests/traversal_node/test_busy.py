@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -11,7 +12,7 @@ import trio.testing
 from netmesh_trio import PathKind
 from netmesh_trio.testing import Host, LinkSettings, VirtualInternet
 from tests.mesh.world import Pattern, Receiver, exchange
-from tests.traversal_node.lab import Lab, open_lab, until
+from tests.traversal_node.lab import KINDS, Lab, open_lab, until
 
 RATE = LinkSettings(delay=0.01, rate=200_000.0, queue=60_000)
 LONGEST_PAUSE = 1.5
@@ -248,3 +249,43 @@ async def test_goes_on_with_the_first_authentic_packet_of_a_public_host_that_mov
             assert trio.current_time() - start < 3 * rtt + 0.1
             assert lab.is_direct()
             await stream.send_eof()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_mishaps_in_any_order(seed: int, autojump_clock: trio.testing.MockClock) -> None:
+    """Blocked ways, routers that reboot, hosts that roam, while streams are busy: in the end it is as the oracle says."""
+    chance = random.Random(seed)
+    kinds = [chance.choice(KINDS) for _ in range(2)]
+
+    def link() -> LinkSettings:
+        return LinkSettings(delay=chance.uniform(0.002, 0.06), rate=200_000.0, queue=60_000, loss=0.003)
+
+    def place(net: VirtualInternet) -> tuple[Host, Host]:
+        net.nat("cafe", chance.choice(("full-cone", "port-restricted")))
+        return net.host("a", behind=kinds[0], link=link()), net.host("b", behind=kinds[1], link=link())
+
+    async with open_lab(place=place, seed=seed) as lab:
+
+        async def during() -> None:
+            await trio.sleep(1.0)
+            for _ in range(5):
+                host = chance.choice((lab.a, lab.b)).host
+                event = chance.choice(("block", "block one way", "unblock", "reboot", "rebind", "roam"))
+                if event.startswith("block"):
+                    ends = chance.sample((lab.a.host, lab.b.host), 2)
+                    lab.net.block(*ends, one_way=event != "block")
+                elif event == "unblock":
+                    lab.net.unblock(lab.a.host, lab.b.host)
+                elif event == "roam":
+                    host.roam(lab.net.nats["cafe"])
+                elif host.nats:
+                    router = host.nats[-1]
+                    router.reboot(lab.net.realm.allocate() if event == "reboot" else router.address)
+                await trio.sleep(chance.uniform(0.1, 4.0))
+            lab.net.unblock(lab.a.host, lab.b.host)
+
+        await busy(lab, during, seconds=15.0)
+        assert len(lab.a.engine.sessions) == 3
+        await until(lambda: lab.is_direct() == lab.possible, 90.0)
+        await trio.sleep(6.0)
+        lab.check_clean()

@@ -333,9 +333,10 @@ async def test_neighbors_in_the_own_network_prove_nothing(autojump_clock: MockCl
     async with open_nat_lab() as lab:
         await announced(lab, NatType.CONE)
         home = lab.host.nats[0]
-        async with open_node(Identity.generate(), network=home.host("one")) as one, open_node(
-            Identity.generate(), network=home.host("two")
-        ) as two:
+        async with (
+            open_node(Identity.generate(), network=home.host("one")) as one,
+            open_node(Identity.generate(), network=home.host("two")) as two,
+        ):
             for other in (one, two):
                 await lab.node.connect(other.addresses[0])
             await trio.sleep(5)

@@ -228,9 +228,7 @@ async def _still_works(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("pair", [("port-restricted", "port-restricted"), ("symmetric", "port-restricted")])
-async def test_cancelling_a_call_at_any_moment(
-    pair: tuple[str, str], autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_cancelling_a_call_at_any_moment(pair: tuple[str, str], autojump_clock: trio.testing.MockClock) -> None:
     """The call is left at once; the attempt that others may have joined comes to its own end and leaves nothing."""
     async with open_lab(*pair, config_a=MANUAL) as lab:
         lab.net.block(lab.a.host, lab.b.host)
@@ -248,9 +246,7 @@ async def test_cancelling_a_call_at_any_moment(
 
 
 @pytest.mark.parametrize("side", ["a", "b"])
-async def test_cancelling_an_attempt_at_any_moment(
-    side: str, autojump_clock: trio.testing.MockClock
-) -> None:
+async def test_cancelling_an_attempt_at_any_moment(side: str, autojump_clock: trio.testing.MockClock) -> None:
     """The attempt itself, at either end: the nursery that owns it leaves no train, no path, no entry."""
     async with open_lab(config_a=MANUAL, config_b=MANUAL) as lab:
         await lab.connect()

@@ -75,5 +75,3 @@ async def test_four_round_trips_at_most(
     record_property("round_trips", f"median {median:.2f}, longest {max(over):.2f}")
     assert median <= 4.0
     assert max(over) <= 4.5
-
-
