@@ -18,7 +18,7 @@ RATE = LinkSettings(delay=0.01, rate=200_000.0, queue=60_000)
 LONGEST_PAUSE = 1.5
 
 
-def _resume(
+def _on_slow_links(
     nat: str = "port-restricted",
 ) -> Callable[[VirtualInternet], tuple[Host, Host]]:
     def place(net: VirtualInternet) -> tuple[Host, Host]:
@@ -65,7 +65,7 @@ def is_relayed(lab: Lab) -> bool:
 
 
 async def test_relay_to_direct_under_load(autojump_clock: trio.testing.MockClock) -> None:
-    async with open_lab(place=_resume()) as lab:
+    async with open_lab(place=_on_slow_links()) as lab:
 
         async def during() -> None:
             await until(lab.is_direct, 3.0)
@@ -79,7 +79,7 @@ async def test_relay_to_direct_under_load(autojump_clock: trio.testing.MockClock
 
 @pytest.mark.parametrize("nat", ["port-restricted", "full-cone", "none"])
 async def test_blocked_and_unblocked_under_load(nat: str, autojump_clock: trio.testing.MockClock) -> None:
-    async with open_lab(place=_resume(nat)) as lab:
+    async with open_lab(place=_on_slow_links(nat)) as lab:
 
         async def during() -> None:
             await until(lab.is_direct, 3.0)
@@ -95,7 +95,7 @@ async def test_blocked_and_unblocked_under_load(nat: str, autojump_clock: trio.t
 
 @pytest.mark.parametrize("direction", ["out", "in"])
 async def test_blocked_one_way_under_load(direction: str, autojump_clock: trio.testing.MockClock) -> None:
-    async with open_lab(place=_resume()) as lab:
+    async with open_lab(place=_on_slow_links()) as lab:
 
         async def during() -> None:
             await until(lab.is_direct, 3.0)
@@ -112,7 +112,7 @@ async def test_blocked_one_way_under_load(direction: str, autojump_clock: trio.t
 
 @pytest.mark.parametrize("receiving", ["a", "b"])
 async def test_blocked_while_one_end_only_receives(receiving: str, autojump_clock: trio.testing.MockClock) -> None:
-    async with open_lab(place=_resume()) as lab:
+    async with open_lab(place=_on_slow_links()) as lab:
         peer = await lab.connect()
         await lab.direct_within(3.0)
         pattern = Pattern(1, 1_000_000)
@@ -179,7 +179,7 @@ async def test_idle_sessions_send_little(autojump_clock: trio.testing.MockClock)
 @pytest.mark.parametrize("side", ["a", "b"])
 @pytest.mark.parametrize("nat", ["port-restricted", "full-cone", "port-preserving"])
 async def test_router_reboots_with_a_new_address(nat: str, side: str, autojump_clock: trio.testing.MockClock) -> None:
-    async with open_lab(place=_resume(nat)) as lab:
+    async with open_lab(place=_on_slow_links(nat)) as lab:
 
         async def during() -> None:
             await until(lab.is_direct, 3.0)
@@ -196,7 +196,7 @@ async def test_router_reboots_with_a_new_address(nat: str, side: str, autojump_c
 @pytest.mark.parametrize("side", ["a", "b"])
 async def test_rebinding_under_load(side: str, autojump_clock: trio.testing.MockClock) -> None:
     """The router forgets its mappings and gives new ports."""
-    async with open_lab(place=_resume()) as lab:
+    async with open_lab(place=_on_slow_links()) as lab:
 
         async def during() -> None:
             await until(lab.is_direct, 3.0)
@@ -213,7 +213,7 @@ async def test_rebinding_under_load(side: str, autojump_clock: trio.testing.Mock
 async def test_a_host_roams_under_load(side: str, autojump_clock: trio.testing.MockClock) -> None:
     def place(net: VirtualInternet) -> tuple[Host, Host]:
         net.nat("cafe", "full-cone")
-        return _resume()(net)
+        return _on_slow_links()(net)
 
     async with open_lab(place=place) as lab:
 
@@ -253,7 +253,7 @@ async def test_goes_on_with_the_first_authentic_packet_of_a_public_host_that_mov
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_mishaps_in_any_order(seed: int, autojump_clock: trio.testing.MockClock) -> None:
-    """Blocked ways, routers that reboot, hosts that roam, while streams are busy: in the end it is as the oracle says."""
+    """Blocked ways, routers that reboot, hosts that roam, while streams are busy: in the end the oracle is right."""
     chance = random.Random(seed)
     kinds = [chance.choice(KINDS) for _ in range(2)]
 
