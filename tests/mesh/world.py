@@ -104,12 +104,14 @@ class World:
         *,
         task_status: trio.TaskStatus[Member],
     ) -> None:
+        member: Member | None = None
         with trio.CancelScope() as scope:
             async with open_node(identity, ("0.0.0.0", port), bootstrap, config, network=host) as node:
                 member = Member(node, host, identity, port, scope)
                 task_status.started(member)
                 await member.leave.wait()
-        member.gone.set()
+        if member is not None:
+            member.gone.set()
 
     def serve(self, member: Member, service: str = "echo") -> None:
         """Echo every stream of a service for as long as the node runs."""

@@ -65,6 +65,7 @@ async def sweep(mesh: Mesh, setup: Setup, *, at_least: int = 1) -> None:
     peer = await connect(mesh.a, mesh.b)
     async with echoing(mesh.b, "check"), echoing(mesh.a, "check"):
         await settle()
+        k = 0
         for k in range(1000):
             with no_leaks(mesh.net):
                 call = await setup()

@@ -212,7 +212,7 @@ def test_many_streams_share_and_none_starves() -> None:
                     done.append(sid)
         if pair.now < 0.2:
             continue
-        nexts = [pair.b.streams.receiving[s].next for s in sids if s in pair.b.streams.receiving]  # type: ignore[index]
+        nexts = [pair.b.streams.receiving[s].next for s in sids if s in pair.b.streams.receiving]
         assert all(n > 0 for n in nexts)
     assert done[0] == sids[7] or done.index(sids[7]) < done.index(sids[0])  # type: ignore[arg-type]
 

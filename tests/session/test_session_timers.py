@@ -177,7 +177,9 @@ def test_only_a_flow_that_stops_is_asked_about_at_once(gap: float, arrivals: int
         pair.a.write(sid, b"x" * 100)
         pair.run(pair.now + gap)
     pair.run(pair.now + 1.0)
-    assert [event for event in pair.events[1] if isinstance(event, PathQuiet)] == quiet * [PathQuiet(pair.b.path)]
+    path = pair.b.path
+    assert path is not None
+    assert [event for event in pair.events[1] if isinstance(event, PathQuiet)] == quiet * [PathQuiet(path)]
     sent = pair.b.stats.packets_sent
     pair.run(pair.now + 20.0)
     # the path works, as the answer to the first question showed
