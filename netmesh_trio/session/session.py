@@ -403,8 +403,8 @@ class Session:
         sent_at = path.tokens.get(token)
         if sent_at is None:
             return
-        # always: what was under way on a path that was left in haste is never acknowledged as having travelled there, and
-        # a path that became slow would seem silent for ever
+        # always: what was under way on a path that was left in haste is never acknowledged as having travelled there,
+        # and a path that became slow would seem silent for ever
         path.rtt.sample(now - sent_at, 0.0)
         path.last_received = now
         present = self.path
