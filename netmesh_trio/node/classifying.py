@@ -423,6 +423,7 @@ class Classifying:
             sent.update(path.address for path in live.session.paths.values() if path.address is not None)
         for dial in engine.handshakes.dials.values():
             sent.update(key[1] for key in dial.sent_at if not isinstance(key, bytes))
+        sent.update(engine.canary_targets)
         if source in sent:
             return None
         return Help.OTHER_PORT if any(a.host == source.host for a in sent) else Help.OTHER_PEER

@@ -125,6 +125,8 @@ class Engine:
         )
         #: What is announced of it.
         self.nat_state: NatState = self.classifier.state
+        #: Where canaries for others went, oldest first.
+        self.canary_targets: dict[Address, None] = {}
         #: Handshakes under way, in both directions.
         self.handshakes = Handshakes(self)
         self._touched: list[LiveSession] = []

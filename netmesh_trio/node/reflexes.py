@@ -384,6 +384,11 @@ class Reflexes:
         )
         if done and number is not None:
             self.counters.canaries_sent += 1
+            # it opens our own NAT towards there: what comes back from there proves nothing any more
+            engine.canary_targets.pop(address, None)
+            while len(engine.canary_targets) >= _MAX_ORDERS:
+                del engine.canary_targets[next(iter(engine.canary_targets))]
+            engine.canary_targets[address] = None
             engine.send_packet(packets.canary(message.token), (number, address), None)
         else:
             self.counters.declined += 1
