@@ -15,7 +15,7 @@ from netmesh_trio.cli.commands import cli
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.glob("*.rst"))
+PAGES = sorted(DOCS.glob("**/*.rst"))
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 REFERENCE = (DOCS / "reference.rst").read_text(encoding="utf-8")
 
