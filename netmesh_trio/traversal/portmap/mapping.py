@@ -180,9 +180,10 @@ class PortMapClient(Protocol):
         """
         ...
 
-    async def unmap(self, mapping: PortMapping) -> None:
-        """Remove a mapping that this client, or an earlier one of the same protocol and router, made.
+    async def unmap(self, mapping: PortMapping | None = None) -> None:
+        """Remove a mapping that this client made; one that is gone already is removed, too.
 
-        One that is gone already is removed, too.
+        None stands for what the last call of :meth:`map` may have left behind at the router although it was cancelled
+        or failed, as the client itself remembers it; nothing is done if it cannot have left anything.
         """
         ...
