@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import nox
 
@@ -104,13 +103,9 @@ def kernel(session: nox.Session) -> None:
 
 @nox.session
 def benchmarks(session: nox.Session) -> None:
-    """Every benchmark, one after the other."""
-    scripts = sorted(Path("benchmarks").glob("bench_*.py"))
-    if not scripts:
-        session.skip("there is no benchmarks/bench_*.py")
-    session.install(".")
-    for script in scripts:
-        session.run("python", str(script), *session.posargs)
+    """Every benchmark, beside the peers that PyPI offers: ``nox -s benchmarks -- bulk --runs 5``."""
+    session.install(".", "-r", "benchmarks/rivals.txt")
+    session.run("python", "-m", "benchmarks", *session.posargs)
 
 
 @nox.session

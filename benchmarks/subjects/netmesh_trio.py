@@ -1,0 +1,124 @@
+"""The library itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+
+import attrs
+import trio
+
+import netmesh_trio
+from benchmarks.loops import OnTrio
+from benchmarks.streams import StreamChannel, answer, open_echo, open_sink
+from benchmarks.subject import Datagrams, Endpoint, Link
+
+_SERVICE = "bench"
+_COUNT = "bench.count"
+
+
+class Subject(OnTrio):
+    """One node a process."""
+
+    def _node(self, *, direct: bool = True) -> AbstractAsyncContextManager[netmesh_trio.Node]:
+        config = netmesh_trio.NodeConfig(direct=direct)
+        if self.datagram is not None:
+            config = attrs.evolve(config, max_datagram_size=self.datagram)
+        return netmesh_trio.open_node(
+            netmesh_trio.Identity.generate(),
+            (self.bind, 0),
+            [] if self.relay_at is None else [self.relay_at],
+            config,
+        )
+
+    async def relay(self, ready: Callable[[str], None]) -> None:
+        """As :meth:`benchmarks.subject.Subject.relay`."""
+        async with self._node() as node:
+            ready(str(node.addresses[0]))
+            await trio.sleep_forever()
+
+    async def serve(self, ready: Callable[[str], None]) -> None:
+        """As :meth:`benchmarks.subject.Subject.serve`."""
+        async with self._node(direct=self.direct) as node:
+            received: list[float] = []
+
+            async def count() -> None:
+                async for _ in node.datagrams(_SERVICE):
+                    received.append(time.perf_counter())
+
+            async def tell(stream: trio.abc.HalfCloseableStream) -> None:
+                async with stream:
+                    span = received[-1] - received[0] if received else 0.0
+                    await stream.send_all(f"{len(received)} {span}".encode())
+
+            listeners = [node.listen(_SERVICE), node.listen(_COUNT)]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(count)
+                nursery.start_soon(trio.serve_listeners, _answer, listeners[:1])
+                nursery.start_soon(trio.serve_listeners, tell, listeners[1:])
+                if self.relay_at is not None:
+                    await node.wait_connected()
+                ready(str(node.addresses[0]) if self.relay_at is None else str(node.peer_id))
+
+    @asynccontextmanager
+    async def endpoint(self) -> AsyncIterator[Endpoint]:
+        """As :meth:`benchmarks.subject.Subject.endpoint`."""
+        async with self._node(direct=self.direct) as node:
+            if self.relay_at is not None:
+                await node.wait_connected()
+            yield _Endpoint(node)
+
+
+async def _answer(stream: netmesh_trio.Stream) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        await answer(stream)
+
+
+class _Endpoint(Endpoint):
+    def __init__(self, node: netmesh_trio.Node) -> None:
+        self._node = node
+
+    @asynccontextmanager
+    async def connect(self, where: str) -> AsyncIterator[Link]:
+        peer = await self._node.connect(where)
+        yield _Link(peer)
+        await peer.aclose()
+
+
+class _Link(Link):
+    def __init__(self, peer: netmesh_trio.Peer) -> None:
+        self._peer = peer
+
+    async def sink(self) -> StreamChannel:
+        return await open_sink(await self._peer.open_stream(_SERVICE))
+
+    async def echo(self) -> StreamChannel:
+        return await open_echo(await self._peer.open_stream(_SERVICE))
+
+    async def datagrams(self) -> Datagrams:
+        return _Datagrams(self._peer)
+
+    async def wait_direct(self) -> None:
+        await self._peer.wait_direct()
+
+
+class _Datagrams(Datagrams):
+    def __init__(self, peer: netmesh_trio.Peer) -> None:
+        self._peer = peer
+
+    async def send(self, message: bytes, count: int) -> None:
+        send = self._peer.send_datagram
+        for _ in range(count):
+            send(_SERVICE, message)
+        await trio.lowlevel.checkpoint()
+
+    async def finish(self) -> tuple[int, float]:
+        await trio.sleep(0.1)  # what is under way comes in, or never
+        stream = await self._peer.open_stream(_COUNT)
+        async with stream:
+            text = b""
+            while more := await stream.receive_some():
+                text += more
+        count, span = text.split()
+        return int(count), float(span)
