@@ -1,20 +1,25 @@
 """Every program in docs/examples runs, as a reader would run it.
 
 An example has a ``main`` without parameters, async or not, that comes to an end by itself, and may
-run it when started as a script.
+run it when started as a script.  A folder with a ``pytest.ini`` is a project with tests of its own.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import trio
 
 FOLDER = Path(__file__).parent.parent / "docs" / "examples"
-EXAMPLES = sorted(FOLDER.glob("**/*.py"))
+PROJECTS = sorted(path.parent for path in FOLDER.glob("*/pytest.ini"))
+EXAMPLES = sorted(path for path in FOLDER.glob("**/*.py") if path.parent not in PROJECTS)
 TIME_LIMIT = 60  # seconds of trio's clock
 
 
@@ -45,9 +50,19 @@ def test_example(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     run_example(path)
 
 
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda path: path.name)
+def test_project(project: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(project, tmp_path / "project", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"]
+    result = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r"^\d+ passed in ", result.stdout, re.MULTILINE), result.stdout
+
+
 def test_every_example_is_documented() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in FOLDER.parent.glob("**/*.rst"))
-    orphans = [path.name for path in EXAMPLES if f"examples/{path.name}" not in pages]
+    files = [*EXAMPLES, *(path for project in PROJECTS for path in project.iterdir() if path.is_file())]
+    orphans = [path.name for path in files if f"examples/{path.relative_to(FOLDER).as_posix()}" not in pages]
     assert orphans == [], "shown on no page"
 
 

@@ -31,11 +31,27 @@ def test_the_readme_shows_an_example_that_is_run() -> None:
     assert sample == (DOCS / "examples" / "first_mesh.py").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def plain(code: str) -> str:
+    """Without indentation, which is another in the middle of a file."""
+    return "\n".join(line.strip() for line in code.splitlines() if line.strip())
+
+
+TESTED = [
+    plain(path.read_text(encoding="utf-8"))
+    for folder in ("docs/examples", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_code_on_pages_is_run(page: Path) -> None:
-    """It comes from files that tests run; what is typed into a page is for the console, or no code."""
+    """It comes from files that tests run.  A snippet typed into a page stands in one of them, too."""
     text = page.read_text(encoding="utf-8")
-    assert {language for language, _ in blocks(text)} <= {"console", "text"}
+    found = blocks(text)
+    assert {language for language, _ in found} <= {"console", "text", "python"}
+    for _, body in (block for block in found if block[0] == "python"):
+        compile(body, str(page), "exec")
+        assert any(plain(body) in tested for tested in TESTED), f"this is tested nowhere:\n{body}"
     assert not re.search(r"::\n\n", re.sub(r"^\.\..*", "", text, flags=re.MULTILINE))
 
 

@@ -17,6 +17,7 @@ from netmesh_trio.testing.behavior import (
 from netmesh_trio.testing.host import Host, HostStats, Interface
 from netmesh_trio.testing.internet import VirtualInternet
 from netmesh_trio.testing.link import Link, LinkDirection, LinkSettings, LinkStats
+from netmesh_trio.testing.mesh import Mesh, Place, open_mesh
 from netmesh_trio.testing.nat import Nat, NatStats
 from netmesh_trio.testing.oracle import direct_path_possible
 from netmesh_trio.testing.packets import DROP, PASS, LogEntry, Packet, Verdict
@@ -43,14 +44,17 @@ __all__ = [
     "LinkSettings",
     "LinkStats",
     "LogEntry",
+    "Mesh",
     "Nat",
     "NatBehavior",
     "NatStats",
     "Packet",
+    "Place",
     "Realm",
     "SocketStats",
     "Verdict",
     "VirtualInternet",
     "VirtualUdpSocket",
     "direct_path_possible",
+    "open_mesh",
 ]

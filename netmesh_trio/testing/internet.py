@@ -222,6 +222,11 @@ class VirtualInternet:
     # -- asking it -------------------------------------------------------------------------------
 
     @property
+    def seed(self) -> int | str:
+        """What all chance is drawn from."""
+        return self._fabric.seed
+
+    @property
     def log(self) -> deque[LogEntry]:
         """What happened to packets, the last ``log_limit`` lines of it."""
         return self._fabric.log

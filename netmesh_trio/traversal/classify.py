@@ -61,6 +61,15 @@ class NatType(str, enum.Enum):
         return self.value
 
 
+def _realm(address: Address) -> int:
+    """How far away an address can mean the same host: on this host, this link, this site, anywhere."""
+    if address.is_loopback:
+        return 0
+    if address.is_link_local:
+        return 1
+    return 2 if address.is_private else 3
+
+
 @attrs.frozen
 class Observation:
     """A peer's word on where it sees us."""
@@ -73,6 +82,14 @@ class Observation:
     """When the answer came, seconds."""
     socket: int = 0
     """The number of the socket of ours that it is about."""
+    realm: int = attrs.field(
+        init=False,
+        eq=False,
+        repr=False,
+        default=attrs.Factory(lambda self: _realm(self.observer_address), takes_self=True),
+    )
+    """How far away the observer's address can mean the same host: on this host 0, this link 1, this site 2, anywhere 3;
+    told once, for each verdict asks."""
 
     @property
     def family(self) -> int:
@@ -108,15 +125,6 @@ class LocalAddresses:
         return bound.host == address.host
 
 
-def _realm(address: Address) -> int:
-    """How far away an address can mean the same host: on this host, this link, this site, anywhere."""
-    if address.is_loopback:
-        return 0
-    if address.is_link_local:
-        return 1
-    return 2 if address.is_private else 3
-
-
 def relevant(observations: Iterable[Observation], family: int) -> list[Observation]:
     """The observations that a verdict on one address family rests on, oldest first.
 
@@ -126,9 +134,9 @@ def relevant(observations: Iterable[Observation], family: int) -> list[Observati
     """
     groups: dict[int, dict[PeerId, Observation]] = {}
     own = [o for o in observations if o.family == family]
-    widest = max((_realm(o.observer_address) for o in own), default=0)
+    widest = max((o.realm for o in own), default=0)
     for observation in sorted(own, key=lambda o: o.at):
-        if _realm(observation.observer_address) == widest:
+        if observation.realm == widest:
             group = groups.setdefault(observation.socket, {})
             group.pop(observation.observer, None)  # only the last word of each observer counts
             group[observation.observer] = observation
