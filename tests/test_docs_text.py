@@ -17,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("**/*.rst"))
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
+COMMAND_LINE = (DOCS / "command-line.rst").read_text(encoding="utf-8")
 REFERENCE = (DOCS / "reference.rst").read_text(encoding="utf-8")
 
 
@@ -69,12 +70,30 @@ def test_every_public_name_is_in_the_reference(module: object) -> None:
     assert names - documented == set()
 
 
-def test_every_command_and_option_is_in_the_reference() -> None:
-    options = {option for parameter in cli.params for option in parameter.opts}
-    for name in cli.list_commands(click.Context(cli)):
-        assert f"``netmesh-trio {name}" in REFERENCE
-        command = cli.get_command(click.Context(cli), name)
-        assert command is not None
-        options |= {o for p in command.params if isinstance(p, click.Option) for o in p.opts}
-    documented = set(re.findall(r"(?<![\w-])--?[a-z][a-z-]*", REFERENCE))
-    assert options - documented == set()
+def sections(text: str, underline: str) -> dict[str, str]:
+    """The sections with that kind of heading, by their titles."""
+    parts = re.split(rf"^(.+)\n\{underline}{{4,}}\n", text, flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def options(text: str) -> set[str]:
+    """The options that a definition list names."""
+    terms = re.findall(r"^(``-.+)\n   \S", text, re.MULTILINE)
+    return {option for term in terms for option in re.findall(r"``(--?[a-z][a-z-]*)", term)}
+
+
+def test_every_command_and_option_is_documented() -> None:
+    pages = sections(COMMAND_LINE, "-")
+    common = options(pages["Common options"])
+    documented = sections(pages["Commands"], "~")
+    assert common <= {o for p in cli.commands["ping"].params for o in p.opts}
+    for name, command in cli.commands.items():
+        text = documented[f"netmesh-trio {name}"]
+        own = {o for p in command.params if isinstance(p, click.Option) for o in p.opts} - common - {"-v", "--verbose"}
+        assert options(text) == own, name
+        usage = text.strip().splitlines()[0]
+        assert usage.startswith(f"``netmesh-trio {name}")
+        for parameter in command.params:
+            if isinstance(parameter, click.Argument):
+                assert parameter.human_readable_name in usage
+    assert documented.keys() - {f"netmesh-trio {name}" for name in cli.commands} <= {"Streams of the service"}

@@ -19,6 +19,7 @@ from netmesh_trio.cli.options import verbose_option
 from netmesh_trio.cli.output import Reporter
 from netmesh_trio.cli.ping import ping
 from netmesh_trio.cli.serve import node
+from netmesh_trio.cli.tunnels import expose, forward
 
 __all__ = ["cli", "run"]
 
@@ -37,7 +38,7 @@ def cli(ctx: click.Context) -> None:
         ctx.exit(2)
 
 
-for _command in (identity, node, netcheck, ping, send, receive, demo):
+for _command in (identity, node, netcheck, ping, send, receive, expose, forward, demo):
     cli.add_command(_command)
 
 

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from netmesh_trio.config import RelayPolicy
     from netmesh_trio.identity import Identity, NetworkKey, PeerId
 
-__all__ = ["NodeOptions", "json_option", "node_options", "parse_peer", "verbose_option"]
+__all__ = ["NodeOptions", "json_option", "node_options", "parse_peer", "parse_value", "verbose_option"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def _each(value: Any, parse: Callable[[str], Any], ctx: click.Context, param: Any) -> Any:
+def parse_value(value: Any, parse: Callable[[str], Any], ctx: click.Context, param: Any) -> Any:
     """Parse one value or several; what does not parse is a wrong command line."""
     from netmesh_trio.errors import AddressError
 
@@ -39,7 +39,7 @@ def parse_peer(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     def parse(text: str) -> PeerId | MeshUri:
         return MeshUri.parse(text) if "://" in text else PeerId.parse(text)
 
-    return _each(value, parse, ctx, param)
+    return parse_value(value, parse, ctx, param)
 
 
 def _parse_bootstrap(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
@@ -52,13 +52,13 @@ def _parse_bootstrap(ctx: click.Context, param: click.Parameter, value: Any) -> 
             raise AddressError(f"URI {text!r} has no address: write netmesh://PEER@HOST:PORT")
         return uri
 
-    return _each(value, parse, ctx, param)
+    return parse_value(value, parse, ctx, param)
 
 
 def _parse_bind(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     from netmesh_trio.addresses import HostPort
 
-    return _each(value, HostPort.parse, ctx, param)
+    return parse_value(value, HostPort.parse, ctx, param)
 
 
 @attrs.frozen(kw_only=True)

@@ -119,8 +119,10 @@ def peer_id_of(target: PeerId | MeshUri) -> PeerId:
     return target.peer_id if isinstance(target, MeshUri) else target
 
 
-async def open_stream(node: Node, target: PeerId | MeshUri, service: str, timeout: float, reporter: Reporter) -> Stream:
-    """A stream to a service of a peer that may not be up yet: tries until ``timeout`` seconds."""
+async def open_stream(
+    node: Node, target: PeerId | MeshUri, service: str, timeout: float, reporter: Reporter | None = None
+) -> Stream:
+    """A stream to a service of a peer that may not be up yet: tries until ``timeout`` seconds, and says so."""
     deadline = trio.current_time() + timeout
     last: PeerUnreachableError | None = None
     while True:
@@ -136,7 +138,7 @@ async def open_stream(node: Node, target: PeerId | MeshUri, service: str, timeou
         except PeerUnreachableError as error:
             if trio.current_time() + _RETRY >= deadline:
                 raise
-            if last is None:
+            if last is None and reporter is not None:
                 reporter.note(f"peer {peer_id_of(target).short} cannot be reached yet; waiting")
             last = error
         await trio.sleep(_RETRY)
