@@ -16,6 +16,8 @@ __all__ = ["meaning", "netcheck"]
 
 # Seconds that the other bootstrap nodes have to answer, once one has.
 _OTHERS = 2.0
+# and for the lifetime of bindings
+_PATIENCE = 660.0
 
 _TYPES = {
     "open": "open: others see this node at an address of its own",
@@ -45,9 +47,14 @@ _FILTERING = {
     show_default=True,
     help="Seconds to wait for a bootstrap node to answer.",
 )
+@click.option(
+    "--binding-lifetime",
+    is_flag=True,
+    help="Also find out how long the NAT remembers an idle binding; takes up to ten minutes.",
+)
 @node_options
 @click.pass_obj
-def netcheck(reporter: Reporter, timeout: float, node: NodeOptions) -> int:
+def netcheck(reporter: Reporter, timeout: float, binding_lifetime: bool, node: NodeOptions) -> int:
     """Tell what kind of NAT this host is behind.
 
     It takes two bootstrap nodes at different addresses to tell.  Whatever the NAT is, every peer is reached over the
@@ -57,10 +64,10 @@ def netcheck(reporter: Reporter, timeout: float, node: NodeOptions) -> int:
 
     if not node.bootstrap:
         raise click.UsageError("netcheck needs nodes to ask: give --bootstrap, best two of them")
-    return run_async(reporter, lambda: _netcheck(reporter, timeout, node))
+    return run_async(reporter, lambda: _netcheck(reporter, timeout, node, patient=binding_lifetime))
 
 
-async def _netcheck(reporter: Reporter, timeout: float, options: NodeOptions) -> bool:
+async def _netcheck(reporter: Reporter, timeout: float, options: NodeOptions, *, patient: bool) -> bool:
     import trio
 
     from netmesh_trio.cli.runner import CommandError
@@ -74,6 +81,10 @@ async def _netcheck(reporter: Reporter, timeout: float, options: NodeOptions) ->
         deadline = node.config.traversal.classify_deadline
         with trio.move_on_after(2 * deadline + 1):
             await node.reclassify_nat(thorough=True)
+        if patient:
+            reporter.note("letting bindings rest to see when the NAT forgets them; this takes up to ten minutes")
+            with trio.move_on_after(_PATIENCE):
+                await node.wait_binding_lifetime()
         report = node.nat_report
         if not report.observations:
             raise CommandError(
@@ -120,6 +131,7 @@ def _fields(node: Node, report: NatReport) -> dict[str, Any]:
         "port_preservation": report.port_preservation,
         "port_step": report.port_step,
         "hairpin": report.hairpin,
+        "binding_survives": report.binding_survives,
         "binding_lifetime": report.binding_lifetime,
         "observers": observers,
         "meaning": meaning(report),
@@ -155,7 +167,9 @@ def meaning(report: NatReport) -> str:
 def _tell(reporter: Reporter, report: NatReport, fields: dict[str, Any]) -> None:
     """The same for people."""
     rows = {"type": _TYPES[fields["nat_type"]], "seen from outside as": fields["reflex_addr"] or "not known"}
-    rows["mapping"] = _MAPPING.get(fields["mapping"], "not known")
+    differs = "another outside address for some destinations (address-dependent or address-and-port-dependent)"
+    unknown = differs if fields["nat_type"] == "symmetric" else "not known"
+    rows["mapping"] = _MAPPING.get(fields["mapping"], unknown)
     rows["filtering"] = _FILTERING.get(fields["filtering"], "not known")
     preserved = {True: "the outside port is the inside one", False: "the outside port is another than the inside one"}
     rows["ports"] = preserved.get(fields["port_preservation"], "not known")
@@ -164,6 +178,11 @@ def _tell(reporter: Reporter, report: NatReport, fields: dict[str, Any]) -> None
     if fields["hairpin"] is not None:
         hairpin = "works" if fields["hairpin"] else "does not work"
         rows["hairpin"] = f"reaching the own outside address from inside {hairpin}"
+    survives, gone = fields["binding_survives"], fields["binding_lifetime"]
+    told = [f"survive {survives:g} s without traffic"] if survives is not None else []
+    told += [f"are gone after {gone:g} s"] if gone is not None else []
+    if told:
+        rows["bindings"] = " and ".join(told)
     reporter.table(rows)
     for seen in fields["observers"]:
         rtt = "" if seen["rtt_ms"] is None else f", {seen['rtt_ms']:.1f} ms away"

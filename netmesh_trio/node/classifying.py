@@ -20,7 +20,8 @@ from ..paths.path import PathKey
 from ..traversal.classify import LocalAddresses, NatState, NatType, Observation, relevant
 from ..traversal.errors import TraversalError
 from ..traversal.reflex import Help
-from ..traversal.report import FilterEvidence, NatReport, judge_filtering, report_of
+from ..traversal.report import Dependence, FilterEvidence, NatReport, judge_filtering, report_of
+from .bindings import Bindings
 from .engine import Engine
 from .reflexes import Reflexes
 
@@ -74,6 +75,8 @@ class Classifying:
         self._examination: trio.Event | None = None
         self._examine = trio.Event()
         self._hairpin_tried = False
+        #: How long the NAT remembers.
+        self.bindings = reflexes.bindings = Bindings(engine, self._helpers, self._about_bindings)
         self._classifier.set_local(self._local_addresses())
         engine.nat_state = self._classifier.state
 
@@ -82,7 +85,13 @@ class Classifying:
     @property
     def report(self) -> NatReport:
         """All that is known."""
-        return report_of(self._classifier, evidence=self._evidence, hairpin=self._hairpin)
+        return report_of(
+            self._classifier,
+            evidence=self._evidence,
+            hairpin=self._hairpin,
+            binding_survives=self.bindings.alive,
+            binding_lifetime=self.bindings.gone,
+        )
 
     def set_override(self, address: Address | None) -> None:
         """Announce this address in place of what is observed, or again what is observed."""
@@ -295,6 +304,7 @@ class Classifying:
 
     def _settle(self, now: float) -> float:
         """Announce what is found once enough answers are in; returns when to look again."""
+        self.bindings.changed()
         if self._classifier.state == self._engine.nat_state:
             self._dirty_since = None
             if not self._pending and not self._round:
@@ -340,6 +350,14 @@ class Classifying:
         """The network that evidence is about: the outside host, and the addresses inside."""
         reflex = self._classifier.observed.reflex
         return None if reflex is None else (reflex.host, self._classifier.local)
+
+    def _about_bindings(self) -> tuple[object, ...] | None:
+        """The network in which it is worth while to find out how long bindings live; None if there are none."""
+        observed = self._classifier.observed
+        filtering = judge_filtering(self._evidence)
+        if observed.nat_type is NatType.OPEN and filtering is Dependence.ENDPOINT_INDEPENDENT:
+            return None
+        return self._about()
 
     def _examining(self) -> bool:
         return self._examination is not None and not self._examination.is_set()

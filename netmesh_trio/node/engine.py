@@ -115,6 +115,8 @@ class Engine:
             dead_peer=config.dead_peer_timeout,
             rekey=config.rekey_interval,
         )
+        #: Seconds between keep-alives: the program's, or fewer if the NAT forgets sooner.
+        self.keep_alive = config.keep_alive
         self.closing = False
         self.traversal = TraversalStats()
         #: What peers see of the NAT that this node is behind, gathered by :mod:`netmesh_trio.node.classifying`.
@@ -143,7 +145,7 @@ class Engine:
         self.on_network_changed: Callable[[], None] = lambda: None
         self.on_peer_moved: Callable[[PeerId], None] = lambda _: None
         self.on_leave: Callable[[], None] = lambda: None
-        self.on_canary_untrusted: Callable[[bytes, Address], None] = lambda *_: None
+        self.on_canary_untrusted: Callable[[bytes, int, Address], None] = lambda *_: None
         self.connect: Callable[[PeerId], Awaitable[object]] = _nobody
 
     # loops
@@ -270,6 +272,7 @@ class Engine:
     def adopt(self, session: Session) -> LiveSession:
         """A session is up.  Decides which of several with one peer is the one for new streams."""
         peer = self.peer(session.peer_id)
+        session.keep_alive = self.keep_alive
         live = LiveSession(self, session, peer)
         self.sessions[session.local_index] = live
         self.sessions_had += 1

@@ -200,7 +200,7 @@ class Handshakes:
             self._on_stranger_untrusted(data, key)
             return
         if kind == packets.CANARY and not isinstance(key, bytes):
-            self._engine.on_canary_untrusted(data, key[1])
+            self._engine.on_canary_untrusted(data, *key)
             return
         if kind not in (packets.RESPONSE, packets.COOKIE):
             self._engine.counters.dropped_unknown += 1

@@ -199,6 +199,16 @@ class Node:
         """
         return await self._classifying.reclassify(thorough=thorough)
 
+    async def wait_binding_lifetime(self) -> NatReport:
+        """Wait until it is known how long the NAT remembers a binding that nobody uses; returns :attr:`nat_report`.
+
+        A node finds that out by itself, once for each network: it lets bindings rest for 7.5 to 300 seconds, which
+        takes up to nine minutes in all, and sends keep-alives more often where that turns out to be necessary.
+        Returns at once where there is no NAT; waits for ever while no peer can help.
+        """
+        await self._classifying.bindings.wait_known()
+        return self.nat_report
+
     def set_reflex_override(self, address: Address | tuple[str, int] | str) -> None:
         """Announce this address in place of what peers observe, and the type ``OPEN``: for a forwarded port.
 
@@ -271,7 +281,7 @@ class Node:
             reflex_answered=self._reflexes.counters.answered,
             reflex_refused=self._reflexes.refused,
             reflex_unmatched=self._reflexes.unmatched,
-            canaries_sent=self._reflexes.counters.canaries_sent,
+            canaries_sent=self._reflexes.canaries_sent,
         )
 
 
@@ -429,7 +439,7 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
     nursery.start_soon(rendezvous.run)
     nursery.start_soon(upgrader.run)
     if config.traversal.enabled:
-        for task in (reflexes.handle, classifying.run, classifying.run_examinations):
+        for task in (reflexes.handle, classifying.run, classifying.run_examinations, classifying.bindings.run):
             nursery.start_soon(task)
     for task in (relaying.run, relaying.run_expiry, announcing.run, announcing.handle, announcing.run_expiry):
         nursery.start_soon(task)

@@ -40,6 +40,7 @@ from ..traversal.reflex import (
 )
 from ..wire import frames, packets
 from ..wire.errors import DecodeError
+from .bindings import BindingHelper, Bindings
 from .engine import Control, Engine
 from .live import LiveSession
 
@@ -113,6 +114,9 @@ class Reflexes:
         # by the neighbor that was asked and the token
         self._orders: dict[tuple[PeerId, bytes], _Order] = {}
         self._hairpins: dict[bytes, trio.Event] = {}
+        self._binding_helper = BindingHelper(engine, self._budgets)
+        #: What the answers are for that belong to no request of ours; set by the node.
+        self.bindings: Bindings | None = None
         self.counters = ReflexCounters()
         engine.on_canary_untrusted = self._on_canary_untrusted
 
@@ -120,6 +124,11 @@ class Reflexes:
     def refused(self) -> int:
         """What was refused because it is over a budget."""
         return self._budgets.refused
+
+    @property
+    def canaries_sent(self) -> int:
+        """Canaries sent for others."""
+        return self.counters.canaries_sent + self._binding_helper.sent
 
     @property
     def unmatched(self) -> int:
@@ -231,7 +240,7 @@ class Reflexes:
             probes.cancel(waiting.probe.token)
             self._waiting.pop(waiting.probe.token, None)
 
-    def _on_canary_untrusted(self, data: bytes, source: Address) -> None:
+    def _on_canary_untrusted(self, data: bytes, number: int, source: Address) -> None:
         try:
             token = read_canary_untrusted(data)
         except DecodeError:
@@ -240,6 +249,8 @@ class Reflexes:
         hairpin = self._hairpins.get(token)
         if hairpin is not None:
             hairpin.set()
+            return
+        if self._binding_helper.on_canary_untrusted(token, number, source):
             return
         probe = self._helps.match_canary(token, self._engine.now())
         waiting = self._waiting.get(token) if probe is not None else None
@@ -289,6 +300,8 @@ class Reflexes:
             self._send(live, HelpAnswer(message.token, Help.REFLEX, False))
 
     def _on_answer(self, control: Control, message: ReflexAnswer) -> None:
+        if self.bindings is not None and self.bindings.on_answer(control.live.peer.peer_id, message):
+            return
         probe = self._probes.match(control.live.peer.peer_id, message.token, self._engine.now())
         waiting = self._waiting.get(probe.token) if probe is not None else None
         if waiting is not None:
@@ -301,6 +314,11 @@ class Reflexes:
         if address is None or not self._budgets.may_help(live.peer.peer_id, self._engine.now()):
             self.counters.declined += 1
             self._send(live, HelpAnswer(message.token, message.what, False))
+            return
+        if message.what in (Help.BINDING, Help.REVISIT):
+            done = self._binding_helper.on_request(live, address, message)
+            self.counters.declined += not done
+            self._send(live, HelpAnswer(message.token, message.what, done))
             return
         if message.what is Help.OTHER_PORT:
             done = await self._send_from_other_port(control.path.key, message.token, address)
@@ -405,6 +423,10 @@ class Reflexes:
     def _on_help_answer(self, control: Control, message: HelpAnswer) -> None:
         peer_id = control.live.peer.peer_id
         now = self._engine.now()
+        if message.what in (Help.BINDING, Help.REVISIT):
+            if self.bindings is not None:
+                self.bindings.on_answer(peer_id, message)
+            return
         if message.what is Help.ORDER:
             order = self._orders.pop((peer_id, message.token), None)
             if order is None or order.expires <= now:

@@ -91,6 +91,8 @@ class Session:
         self.local = local
         self.remote = remote
         self.times = times
+        #: Seconds without a packet of ours after which one is sent; may be set at any time.
+        self.keep_alive = times.keep_alive
         self.stats = SessionStats()
         self.acks = AckTracker()
         self.sent = SentPackets()
@@ -660,7 +662,7 @@ class Session:
         if self._waiting_since + times.dead_peer < deadline:
             deadline = self._waiting_since + times.dead_peer
         if self.path is not None:
-            deadline = min(deadline, self.last_sent + times.keep_alive, self.acks.deadline, self.out.pacing_until)
+            deadline = min(deadline, self.last_sent + self.keep_alive, self.acks.deadline, self.out.pacing_until)
             if self.streams.receiving:
                 deadline = min(deadline, self._ask_time())
             if self._had_relay and self.path.kind is PathKind.DIRECT:
@@ -719,7 +721,7 @@ class Session:
                     path.tokens.clear()
                     if path is not self.path and path.kind is PathKind.DIRECT:
                         self.remove_path(path, now)
-        if now >= self.last_sent + self.times.keep_alive:
+        if now >= self.last_sent + self.keep_alive:
             self.out.ping = True
             self.last_sent = now  # a full window may hold the ping back: do not ask again at once
         if self.streams.receiving and now >= self._ask_time():

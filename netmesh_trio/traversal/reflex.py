@@ -11,8 +11,9 @@ bytes  message         layout
 =====  ==============  ===========================================================================================
 0      ReflexRequest   empty
 8      ReflexRequest   token 8 bytes
-9      HelpRequest     token 8 bytes, what u8: 1 canary from another port of yours, 2 canary from another peer
-10     HelpAnswer      token 8 bytes, what u8 (0: of a ReflexRequest), done u8: 1 sent, 0 declined
+9      HelpRequest     token 8 bytes, what u8: 1 canary from another port of yours, 2 canary from another peer,
+                       4 note where a canary of mine comes from, 5 send one there
+10     HelpAnswer      token 8 bytes, what u8 (0: of a ReflexRequest), done u8: 1 done, 0 declined
 19     ReflexAnswer    family u8 (4 or 6), address 16 bytes (IPv4 in the first four, the rest zero), port u16 BE
 27     ReflexAnswer    token 8 bytes, then the same 19 bytes
 28     CanaryOrder     token 8 bytes, what u8 = 3, address 19 bytes: a helper asks a peer of its own
@@ -20,6 +21,9 @@ bytes  message         layout
 
 Other lengths are dropped and counted.  A request that came in over a circuit shows no address: it is answered with
 ``HelpAnswer(token, what=0, done=False)``.  *Declined* is what keeps "did not get in" apart from "was never sent".
+
+Whoever was asked to note (4) says with a ``ReflexAnswer`` of that token when and from where the canary came; it counts
+only from the host at which the asker's session is seen.  That is how a node finds out how long a NAT remembers.
 
 A canary goes to the address at which the asker's own session is seen; only in a :class:`CanaryOrder` does somebody
 name another's address, and those come out of a small budget (:class:`HelperBudgets`).
@@ -68,6 +72,13 @@ class Help(enum.IntEnum):
     """A :class:`HelpRequest`: a canary from another peer, at another address."""
     ORDER = 3
     """A :class:`CanaryOrder`."""
+    BINDING = 4
+    """A :class:`HelpRequest`: the asker sends a canary from another port; note and say where it came from."""
+    REVISIT = 5
+    """A :class:`HelpRequest`: a canary to where the one of :attr:`BINDING` came from."""
+
+
+_REQUESTS = frozenset((Help.OTHER_PORT, Help.OTHER_PEER, Help.BINDING, Help.REVISIT))
 
 
 def _check_token(token: bytes) -> bytes:
@@ -102,16 +113,16 @@ class ReflexAnswer:
 
 @attrs.frozen
 class HelpRequest:
-    """Have a canary with this token sent to me."""
+    """Have a canary with this token sent to me, or note where one of mine comes from."""
 
     token: bytes
     what: Help
-    """:attr:`Help.OTHER_PORT` or :attr:`Help.OTHER_PEER`."""
+    """Any but :attr:`Help.REFLEX` and :attr:`Help.ORDER`."""
 
     def encode(self) -> bytes:
         """9 bytes."""
-        if self.what not in (Help.OTHER_PORT, Help.OTHER_PEER):
-            raise ValueError("help is a canary from another port or from another peer")
+        if self.what not in _REQUESTS:
+            raise ValueError("help is a canary from another port or another peer, or the watch on a binding")
         return _check_token(self.token) + bytes((self.what,))
 
 
@@ -159,11 +170,11 @@ def decode_reflex_message_untrusted(data: bytes) -> ReflexMessage:
     if size == _T + _A:
         return ReflexAnswer(_read_address(data[_T:]), token)
     if size == _T + 1:
-        if data[_T] not in (Help.OTHER_PORT, Help.OTHER_PEER):
+        if data[_T] not in _REQUESTS:
             raise DecodeError("request for an unknown kind of help")
         return HelpRequest(token, Help(data[_T]))
     if size == _T + 2:
-        if data[_T] > Help.ORDER or data[_T + 1] > 1:
+        if data[_T] > Help.REVISIT or data[_T + 1] > 1:
             raise DecodeError("answer about an unknown kind of help")
         return HelpAnswer(token, Help(data[_T]), data[_T + 1] == 1)
     if size == _T + 1 + _A:

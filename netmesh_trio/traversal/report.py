@@ -72,6 +72,8 @@ class NatReport:
     """By how much the ports of one mapping and the next differ; 0 if they follow no pattern."""
     hairpin: bool | None = None
     """Whether a packet sent to the own outside address comes back in."""
+    binding_survives: float | None = None
+    """Seconds without traffic that a mapping is known to have survived."""
     binding_lifetime: float | None = None
     """Seconds without traffic after which a mapping is known to be gone."""
     observations: tuple[Observation, ...] = ()
@@ -137,6 +139,7 @@ def build_report(
     *,
     evidence: FilterEvidence | None = None,
     hairpin: bool | None = None,
+    binding_survives: float | None = None,
     binding_lifetime: float | None = None,
     family: int = 4,
 ) -> NatReport:
@@ -152,6 +155,7 @@ def build_report(
         port_preservation=judge_port_preservation(known, local, family),
         port_step=judge_port_step(known, family),
         hairpin=hairpin,
+        binding_survives=binding_survives,
         binding_lifetime=binding_lifetime,
         observations=known,
     )
@@ -162,6 +166,7 @@ def report_of(
     *,
     evidence: FilterEvidence | None = None,
     hairpin: bool | None = None,
+    binding_survives: float | None = None,
     binding_lifetime: float | None = None,
 ) -> NatReport:
     """The report on IPv4 as a classifier has it now."""
@@ -171,5 +176,6 @@ def report_of(
         classifier.local,
         evidence=evidence,
         hairpin=hairpin,
+        binding_survives=binding_survives,
         binding_lifetime=binding_lifetime,
     )

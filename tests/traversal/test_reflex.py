@@ -64,7 +64,7 @@ def test_other_lengths_are_refused(size: int) -> None:
     [
         T + "00",
         T + "03",
-        T + "0400",
+        T + "0600",
         T + "0102",
         T + "02" + V4_HEX,
         "05" + V4_HEX[2:],

@@ -1,0 +1,81 @@
+"""How long a NAT remembers, found out in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from netmesh_trio.testing import NatBehavior
+from tests.traversal_node.nat_lab import NatLab, classifying, open_nat_lab, reflexes, session
+
+
+async def known(lab: NatLab) -> None:
+    with trio.fail_after(1000):
+        while not classifying(lab.node).bindings.known.is_set():
+            await trio.sleep(1)
+
+
+@pytest.mark.parametrize("inbound", [False, True])
+@pytest.mark.parametrize("mapping", ["endpoint-independent", "address-and-port-dependent"])
+@pytest.mark.parametrize(
+    ("lifetime", "survives", "gone", "keep_alive"),
+    [(10, 7.5, 15, 5.625), (20, 15, 30, 11.25), (90, 60, 120, 25), (600, 300, None, 25)],
+)
+async def test_lifetime(
+    autojump_clock: MockClock,
+    lifetime: float,
+    survives: float,
+    gone: float | None,
+    keep_alive: float,
+    mapping: str,
+    inbound: bool,
+) -> None:
+    behavior = NatBehavior(mapping=mapping, lifetime=lifetime, inbound_refresh=inbound)
+    async with open_nat_lab(behavior) as lab:
+        assert lab.node.nat_report.binding_lifetime is None
+        await known(lab)
+        report = lab.node.nat_report
+        assert (report.binding_survives, report.binding_lifetime) == (survives, gone)
+        await trio.sleep(60)
+        assert session(lab.node, lab.relays[0]).keep_alive == keep_alive
+        # nothing is left of the search, and the node is reached after a long silence
+        assert not classifying(lab.node).bindings._trials
+        assert len(lab.host._sockets) == 1
+        await trio.sleep(100)
+        before = session(lab.relays[0], lab.node)
+        await lab.relays[0].probe_reflex(lab.node.peer_id)
+        assert session(lab.relays[0], lab.node) is before
+
+
+async def test_nobody_is_asked_without_a_nat(autojump_clock: MockClock) -> None:
+    async with open_nat_lab(None, strangers=1) as lab:
+        await trio.sleep(700)
+        assert not classifying(lab.node).bindings.known.is_set()
+        assert lab.node.nat_report.binding_survives is None
+
+
+async def test_another_network_is_examined_anew(autojump_clock: MockClock) -> None:
+    async with open_nat_lab(NatBehavior(lifetime=20)) as lab:
+        await known(lab)
+        first = classifying(lab.node).bindings.known
+        lab.host.roam(lab.net.nat("other", "port-restricted", lifetime=200))
+        await lab.until(lambda: classifying(lab.node).bindings.known is not first, 200)
+        assert lab.node.nat_report.binding_lifetime is None
+        await known(lab)
+        assert lab.node.nat_report.binding_lifetime == 300
+        assert session(lab.node, lab.relays[0]).keep_alive == 25
+
+
+async def test_packets_get_lost(autojump_clock: MockClock) -> None:
+    async with open_nat_lab(NatBehavior(lifetime=90), seed=5) as lab:
+        lab.host.link.loss = 0.05
+        await known(lab)
+        assert lab.node.nat_report.binding_lifetime == 120
+
+
+async def test_what_a_helper_watches_is_bounded(autojump_clock: MockClock) -> None:
+    async with open_nat_lab() as lab:
+        await known(lab)
+        assert all(len(reflexes(relay)._binding_helper._watched) <= 2 for relay in lab.relays)
+        assert sum(relay.statistics().canaries_sent for relay in lab.relays) < 40
