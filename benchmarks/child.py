@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.subject import NotOffered, Subject
@@ -41,6 +42,14 @@ def _run(role: str, subject: Subject, task: dict[str, Any]) -> None:
         _say(result=subject.run(lambda: client(subject, task["where"], task["settings"])))
 
 
+def _reasons(error: BaseException) -> Iterator[str]:
+    """What was not offered; nurseries wrap it in groups."""
+    if isinstance(error, NotOffered):
+        yield str(error)
+    for inner in getattr(error, "exceptions", ()):
+        yield from _reasons(inner)
+
+
 def main() -> None:
     """Be one end."""
     role, name, task = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
@@ -48,8 +57,11 @@ def main() -> None:
     try:
         subject: Subject = importlib.import_module(f"benchmarks.subjects.{name}").Subject(**task["options"])
         _run(role, subject, task)
-    except NotOffered as reason:
-        _say(not_offered=str(reason))
+    except BaseException as error:
+        reasons = list(_reasons(error))
+        if not reasons:
+            raise
+        _say(not_offered=reasons[0])
 
 
 if __name__ == "__main__":

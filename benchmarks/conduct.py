@@ -30,6 +30,8 @@ class Ends:
     server: End
     relay: End | None
     where: str
+    #: Why a metric, by its key, is missing.
+    missing: dict[str, str] = attrs.field(factory=dict)
 
     @classmethod
     @contextmanager

@@ -1,4 +1,4 @@
-"""The two event loops that subjects run in."""
+"""The event loops that subjects run in; each imports only its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class OnTrio(Subject):
-    """A subject on trio, or one that blocks, for which any loop does."""
+    """A subject on trio."""
 
     def run(self, main: Callable[[], Awaitable[T]]) -> T:
         """As :meth:`Subject.run`."""
@@ -57,3 +57,30 @@ class OnAsyncio(Subject):
         import asyncio
 
         await asyncio.sleep(seconds)
+
+
+class Blocking(Subject):
+    """A subject whose calls block: its coroutines never wait for anything else."""
+
+    def run(self, main: Callable[[], Awaitable[T]]) -> T:
+        """As :meth:`Subject.run`."""
+        try:
+            next(main().__await__())
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        raise RuntimeError("a coroutine of a subject that blocks has waited")
+
+    async def together(self, jobs: Sequence[Job]) -> None:
+        """As :meth:`Subject.together`: each job has a thread."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            for done in [pool.submit(self.run, job) for job in jobs]:
+                done.result()
+
+    async def sleep(self, seconds: float) -> None:
+        """As :meth:`Subject.sleep`."""
+        import time
+
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no loop

@@ -1,19 +1,22 @@
 """Sinks and echoes over byte streams, for all subjects that have such.
 
 The first byte says which it is to be.  A sink answers the end of the stream with the number of bytes, 8 of them,
-big-endian.
+big-endian.  A third kind of stream asks for the tally of the datagrams that came.
 """
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Protocol
 
 from benchmarks.subject import Channel
 
-__all__ = ["ByteStream", "StreamChannel", "answer", "open_echo", "open_sink"]
+__all__ = ["ByteStream", "StreamChannel", "Tally", "answer", "ask_tally", "open_echo", "open_sink"]
 
 _SINK = b"s"
 _ECHO = b"e"
+_TALLY = b"t"
 _READ = 256 * 1024
 
 
@@ -34,8 +37,28 @@ class ByteStream(Protocol):
         """Close."""
 
 
-async def answer(stream: ByteStream) -> None:
-    """The serving end of one stream."""
+class Tally:
+    """How many messages came, and in which time."""
+
+    def __init__(self) -> None:
+        self.bytes = self.count = 0
+        self._first = self._last = 0.0
+
+    def add(self, message: bytes) -> None:
+        """One came."""
+        self._last = time.perf_counter()
+        self._first = self._first or self._last
+        self.count += 1
+        self.bytes += len(message)
+
+    @property
+    def seconds(self) -> float:
+        """From the first to the last."""
+        return self._last - self._first
+
+
+async def answer(stream: ByteStream, tally: Tally | None = None) -> None:
+    """The serving end of one stream; ``tally`` is that of the datagrams."""
     first = await stream.receive_some(_READ)
     kind, data = first[:1], first[1:]
     if kind == _ECHO:
@@ -48,6 +71,8 @@ async def answer(stream: ByteStream) -> None:
         while data := await stream.receive_some(_READ):
             total += len(data)
         await stream.send_all(total.to_bytes(8, "big"))
+    elif kind == _TALLY and tally is not None:
+        await stream.send_all(json.dumps([tally.count, tally.seconds]).encode())
     await stream.send_eof()
     await stream.aclose()
 
@@ -101,3 +126,14 @@ async def open_echo(stream: ByteStream) -> StreamChannel:
     """Make a stream an echo."""
     await stream.send_all(_ECHO)
     return StreamChannel(stream)
+
+
+async def ask_tally(stream: ByteStream) -> tuple[int, float]:
+    """Ask for the tally of the datagrams."""
+    await stream.send_all(_TALLY)
+    text = b""
+    while more := await stream.receive_some(_READ):
+        text += more
+    await stream.aclose()
+    count, seconds = json.loads(text)
+    return count, seconds

@@ -96,6 +96,7 @@ class Subject(abc.ABC):
         relay: str | None = None,
         datagram: int | None = None,
         direct: bool = True,
+        clients: int = 1,
     ) -> None:
         #: The address to listen on.
         self.bind = bind
@@ -105,6 +106,8 @@ class Subject(abc.ABC):
         self.datagram = datagram
         #: Whether to look for a path that avoids the relay.
         self.direct = direct
+        #: How many endpoints will connect, for those that have to know.
+        self.clients = clients
 
     @abc.abstractmethod
     def run(self, main: Callable[[], Awaitable[T]]) -> T:

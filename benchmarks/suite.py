@@ -42,7 +42,7 @@ def _small(entry: Entry) -> Entry:
     return attrs.evolve(entry, title=title, options={"datagram": 1400}, variant=True)
 
 
-_OURS = _entry("netmesh_trio", "netmesh_trio", "netmesh-trio", "trio", "cryptography")
+_OURS = _entry("netmesh_trio", "ours", "netmesh-trio", "trio", "cryptography")
 _LIMIT = _entry("limit: raw UDP, one AEAD a packet", "limit", "cryptography")
 
 SUBJECTS: dict[str, Entry] = {
@@ -51,6 +51,10 @@ SUBJECTS: dict[str, Entry] = {
     "limit": _LIMIT,
     "limit-1400": _small(_LIMIT),
     "tcp": _entry("kernel TCP, not encrypted", "tcp", "trio"),
+    "libp2p": _entry("libp2p (Noise, Yamux, TCP)", "rival_libp2p", "libp2p", "trio"),
+    "net-mesh": _entry("net-mesh", "rival_net_mesh", "net-mesh"),
+    "iroh": _entry("iroh", "rival_iroh", "iroh"),
+    "aiortc": _entry("aiortc data channel", "rival_aiortc", "aiortc", "aioice", "pylibsrtp"),
 }
 
 
@@ -97,8 +101,10 @@ def _prepare(entry: Entry) -> Figures:
 
 def _once(measurement: Measurement, entry: Entry, place: Place, figures: Figures) -> None:
     try:
-        with Ends.up(entry.module, entry.options, measurement.client, place) as ends:
+        options = {**entry.options, "clients": measurement.clients}
+        with Ends.up(entry.module, options, measurement.client, place) as ends:
             figures.add(measurement.conduct(ends, measurement.settings))
+            figures.missing.update(ends.missing)
     except (NotOffered, Failed) as reason:
         # one that broke once is not asked again: what it gave before stays
         figures.missing[""] = str(reason)

@@ -35,9 +35,10 @@ def lines(record: Record) -> Iterator[str]:
         for figures in record.subjects.values():
             if figures.values.get(metric.key):
                 yield f"    {_row(metric, figures, record)}"
+    labels = {metric.key: metric.label for metric in record.metrics}
     for figures in record.subjects.values():
         for key, reason in figures.missing.items():
-            yield f"    {figures.title}{f', {key}' if key else ''}: {reason}"
+            yield f"    {figures.title}{f', {labels[key]}' if key else ''}: {reason}"
 
 
 def _row(metric: Metric, figures: Figures, record: Record) -> str:

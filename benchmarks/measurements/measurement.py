@@ -28,6 +28,8 @@ class Measurement:
     settings: dict[str, Any]
     #: How the ends are run and what is read from them.
     conduct: Callable[[Ends, dict[str, Any]], dict[str, float]] = measure_at_client
+    #: How many endpoints connect.
+    clients: int = 1
     #: Variants of subjects that take part here.
     variants: tuple[str, ...] = ()
     #: Subjects for which it means nothing.

@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from benchmarks.loops import OnTrio
+from benchmarks.loops import Blocking
 from benchmarks.subject import Channel, Datagrams, Endpoint, Link
 
 _HEADER = 16
@@ -62,7 +62,7 @@ def _size_of(control: Sequence[tuple[int, int, bytes]], length: int) -> int:
     return length
 
 
-class Subject(OnTrio):
+class Subject(Blocking):
     """One socket a process.  Linux only: other kernels have no batches."""
 
     async def serve(self, ready: Callable[[str], None]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
@@ -11,11 +10,10 @@ import trio
 
 import netmesh_trio
 from benchmarks.loops import OnTrio
-from benchmarks.streams import StreamChannel, answer, open_echo, open_sink
+from benchmarks.streams import StreamChannel, Tally, answer, ask_tally, open_echo, open_sink
 from benchmarks.subject import Datagrams, Endpoint, Link
 
 _SERVICE = "bench"
-_COUNT = "bench.count"
 
 
 class Subject(OnTrio):
@@ -41,22 +39,19 @@ class Subject(OnTrio):
     async def serve(self, ready: Callable[[str], None]) -> None:
         """As :meth:`benchmarks.subject.Subject.serve`."""
         async with self._node(direct=self.direct) as node:
-            received: list[float] = []
+            tally = Tally()
 
             async def count() -> None:
-                async for _ in node.datagrams(_SERVICE):
-                    received.append(time.perf_counter())
+                async for datagram in node.datagrams(_SERVICE):
+                    tally.add(datagram.payload)
 
-            async def tell(stream: trio.abc.HalfCloseableStream) -> None:
-                async with stream:
-                    span = received[-1] - received[0] if received else 0.0
-                    await stream.send_all(f"{len(received)} {span}".encode())
+            async def handle(stream: netmesh_trio.Stream) -> None:
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await answer(stream, tally)
 
-            listeners = [node.listen(_SERVICE), node.listen(_COUNT)]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(count)
-                nursery.start_soon(trio.serve_listeners, _answer, listeners[:1])
-                nursery.start_soon(trio.serve_listeners, tell, listeners[1:])
+                nursery.start_soon(trio.serve_listeners, handle, [node.listen(_SERVICE)])
                 if self.relay_at is not None:
                     await node.wait_connected()
                 ready(str(node.addresses[0]) if self.relay_at is None else str(node.peer_id))
@@ -68,11 +63,6 @@ class Subject(OnTrio):
             if self.relay_at is not None:
                 await node.wait_connected()
             yield _Endpoint(node)
-
-
-async def _answer(stream: netmesh_trio.Stream) -> None:
-    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        await answer(stream)
 
 
 class _Endpoint(Endpoint):
@@ -115,10 +105,4 @@ class _Datagrams(Datagrams):
 
     async def finish(self) -> tuple[int, float]:
         await trio.sleep(0.1)  # what is under way comes in, or never
-        stream = await self._peer.open_stream(_COUNT)
-        async with stream:
-            text = b""
-            while more := await stream.receive_some():
-                text += more
-        count, span = text.split()
-        return int(count), float(span)
+        return await ask_tally(await self._peer.open_stream(_SERVICE))
