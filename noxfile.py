@@ -6,12 +6,22 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import nox
 
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 NEWEST_PYTHON = PYTHONS[-1]
+ROOT = Path(__file__).parent
+#: Enough to know that an sdist is whole; all of them run from the checkout.
+QUICK_TESTS = [
+    "tests/values",
+    "tests/wire",
+    "tests/test_floors.py",
+    "tests/test_public_api.py",
+    "tests/test_docs_text.py",
+]
 TEST_TOOLS = ["coverage", "hypothesis", "noiseprotocol", "pytest"]
 
 nox.needs_version = ">=2024.4"
@@ -19,7 +29,7 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 # An interpreter that is missing is skipped, and nox says so.
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "typing", "docs", "tests", "kernel"]
+nox.options.sessions = ["lint", "typing", "docs", "package", "tests", "kernel"]
 
 
 def _offer_all_pyenv_versions() -> None:
@@ -58,7 +68,7 @@ def tests(session: nox.Session, dependencies: str) -> None:
     """All tests but those of the kernel, with the oldest and the newest supported dependencies."""
     pins = _oldest() if dependencies == "oldest" else ["--upgrade", "--upgrade-strategy=eager"]
     session.install("-e", ".", *_test_requirements(), *pins)
-    _pytest(session, "-m", "not kernel")
+    _pytest(session, "-m", "not kernel", "--numprocesses=auto", "--dist=worksteal")
 
 
 @nox.session(python=NEWEST_PYTHON)
@@ -92,6 +102,38 @@ def docs(session: nox.Session) -> None:
     """The documentation, in docs/_build/html; a warning is an error."""
     session.install("-e", ".[docs]")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Wheel and sdist: built, complete, installed as a user does, and run."""
+    folder = Path(session.create_tmp()).resolve()
+    shutil.rmtree(folder / "dist", ignore_errors=True)
+    session.install("build", "twine")
+    session.run("python", "-m", "build", "-q", "--outdir", str(folder / "dist"))
+    [wheel], [sdist] = ((folder / "dist").glob(pattern) for pattern in ("*.whl", "*.tar.gz"))
+    session.run("twine", "check", "--strict", str(wheel), str(sdist))
+
+    # The wheel, with nothing else of ours, and away from the checkout.
+    session.run("python", "-m", "venv", "--clear", str(folder / "venv"))
+    python = str(folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python")
+    session.run(python, "-m", "pip", "install", "-q", str(wheel), external=True)
+    with session.chdir(folder):
+        session.run(python, "-I", str(ROOT / "tests" / "smoke.py"), PROJECT["version"], external=True)
+        # The sdist, by its own tests.
+        shutil.rmtree(folder / "sdist", ignore_errors=True)
+        shutil.unpack_archive(sdist, folder / "sdist", filter="data")
+        session.run(python, "-m", "pip", "install", "-q", *_test_requirements(), external=True)
+    [unpacked] = (folder / "sdist").iterdir()
+    with session.chdir(unpacked):
+        session.run(python, "-m", "pytest", "-q", *(session.posargs or QUICK_TESTS), external=True)
+
+
+@nox.session
+def api(session: nox.Session) -> None:
+    """Write tests/public-api.txt anew, after a change of the public interface that is meant."""
+    session.install("-e", ".")
+    session.run("python", "-m", "tests.public_api")
 
 
 @nox.session
