@@ -84,17 +84,20 @@ def test_netcheck(lab: KernelInternet, tmp_path: Path) -> None:
     with Mesh(tmp_path) as mesh:
         for name in ("r1", "r2"):
             mesh.relay(lab.host(name))
-        # a stranger to those who ask: whether they let it in shows what they filter by
-        stranger = mesh.run(lab.host("r3"), "node", "--bind", f"0.0.0.0:{PORT}", *mesh.bootstrap)
-        stranger.wait_for("ready")
-        hosts = {kind: lab.nat(f"n-{kind}", kind=kind).host(f"h-{kind}") for kind in BEHAVIOR}
-        programs = {kind: mesh.run(host, "netcheck", *mesh.bootstrap) for kind, host in hosts.items()}
+        # strangers to those who ask: whether they let them in shows what they filter by
+        for name in ("r3", "r4"):
+            mesh.run(lab.host(name), "node", "--bind", f"0.0.0.0:{PORT}", *mesh.bootstrap).wait_for("ready")
+        kinds = list(BEHAVIOR)
+        hosts = {kind: lab.nat(f"n-{kind}", kind=kind).host(f"h-{kind}") for kind in kinds}
         found = {}
-        for kind, program in programs.items():
-            nat = program.wait_for("nat")
-            assert program.finish() == 0, program.errors
-            assert nat["nat_type"] == nat_type(kind).value, kind
-            assert len(nat["observers"]) >= 2, kind
-            found[kind] = (nat["mapping"], nat["filtering"], nat["port_preservation"])
-            print(f"{kind:21}{nat['nat_type']:10} {found[kind]} after {nat['t']:.1f} s")
+        # a few at a time: whoever helps does so within a budget
+        for some in (kinds[n : n + 3] for n in range(0, len(kinds), 3)):
+            programs = {kind: mesh.run(hosts[kind], "netcheck", *mesh.bootstrap) for kind in some}
+            for kind, program in programs.items():
+                nat = program.wait_for("nat")
+                assert program.finish() == 0, program.errors
+                assert nat["nat_type"] == nat_type(kind).value, kind
+                assert len(nat["observers"]) >= 2, kind
+                found[kind] = (nat["mapping"], nat["filtering"], nat["port_preservation"])
+                print(f"{kind:21}{nat['nat_type']:10} {found[kind]} after {nat['t']:.1f} s")
     assert found == BEHAVIOR
