@@ -218,6 +218,9 @@ class Address(NamedTuple):
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    def __repr__(self) -> str:
+        return f"<Address {self}>"
+
 
 def _scope_name(index: int) -> str:
     try:
@@ -275,8 +278,11 @@ class HostPort(NamedTuple):
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    def __repr__(self) -> str:
+        return f"<HostPort {self}>"
 
-@attrs.frozen
+
+@attrs.frozen(repr=False)
 class MeshUri:
     """A peer and where to look for it.
 
@@ -337,6 +343,9 @@ class MeshUri:
     def __str__(self) -> str:
         query = "&".join(f"via={relay._target()}" for relay in self.via)
         return _SCHEME + self._target() + ("?" + query if query else "")
+
+    def __repr__(self) -> str:
+        return f"<MeshUri {self}>"
 
 
 def _parse_target(text: str) -> tuple[PeerId, HostPort | None]:

@@ -9,6 +9,7 @@ import attrs
 
 from .errors import ConfigError
 from .identity import NetworkKey, PeerId
+from .reprs import show_changed
 from .traversal.config import TraversalConfig
 
 __all__ = ["NodeConfig", "RelayPolicy"]
@@ -53,12 +54,12 @@ def _network_key(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         raise ConfigError("network_key must be a NetworkKey (NetworkKey.load reads a file) or None")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class NodeConfig:
     """Settings of one node; every field has a default that suits most programs."""
 
     #: The key of a private mesh.  Nodes without it are not answered at all.  None: the public mesh.
-    network_key: NetworkKey | None = attrs.field(default=None, validator=_network_key, repr=False)
+    network_key: NetworkKey | None = attrs.field(default=None, validator=_network_key)
     #: For whom this node relays.  ``"members"`` are all nodes of a private mesh, or ``relay_members``.
     relay: RelayPolicy = attrs.field(default="any", validator=_one_of("off", "members", "any"))
     #: Who may use this node as a relay under ``relay="members"`` without a network key.
@@ -92,3 +93,6 @@ class NodeConfig:
     def __attrs_post_init__(self) -> None:
         if self.relay_members and self.network_key is not None:
             raise ConfigError("relay_members and network_key exclude each other: all of a private mesh are members")
+
+    def __repr__(self) -> str:
+        return show_changed(self)

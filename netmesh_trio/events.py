@@ -29,7 +29,7 @@ class PathKind(enum.Enum):
     RELAYED = "relayed"
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class PathReport:
     """One path to a peer."""
 
@@ -45,24 +45,43 @@ class PathReport:
     #: Why the path is not direct, where something tried; never that there is no connection.
     error: Exception | None = None
 
+    @property
+    def route(self) -> str:
+        """The way in words: ``direct at 203.0.113.7:4650`` or ``relayed by k5qge5rb``."""
+        return f"relayed by {self.via.short}" if self.via is not None else f"{self.kind.value} at {self.addr}"
 
-@attrs.frozen(kw_only=True)
+    def __str__(self) -> str:
+        return self.route if self.rtt is None else f"{self.route}, {self.rtt * 1e3:.1f} ms"
+
+    def __repr__(self) -> str:
+        elapsed = "" if self.elapsed is None else f", after {self.elapsed:.3g} s"
+        kind = getattr(self.error, "kind", None) or self.error
+        return f"<PathReport {self}{elapsed}{'' if kind is None else f', {kind}'}>"
+
+
+@attrs.frozen(kw_only=True, repr=False)
 class PeerConnected:
     """A session with the peer is up."""
 
     peer_id: PeerId
     path: PathReport
 
+    def __repr__(self) -> str:
+        return f"<PeerConnected {self.peer_id.short}, {self.path}>"
 
-@attrs.frozen(kw_only=True)
+
+@attrs.frozen(kw_only=True, repr=False)
 class PeerDisconnected:
     """The last session with the peer is over; ``reason`` as in :class:`~netmesh_trio.SessionClosedError`."""
 
     peer_id: PeerId
     reason: str
 
+    def __repr__(self) -> str:
+        return f"<PeerDisconnected {self.peer_id.short} ({self.reason})>"
 
-@attrs.frozen(kw_only=True)
+
+@attrs.frozen(kw_only=True, repr=False)
 class PathChanged:
     """Data to and from the peer travels on another path than before; the session and its streams go on."""
 
@@ -71,8 +90,11 @@ class PathChanged:
     #: Why it changed: ``"better"``, ``"silent"`` (the old one did not answer), ``"gone"``, ``"followed"``.
     reason: str
 
+    def __repr__(self) -> str:
+        return f"<PathChanged {self.peer_id.short}, {self.path} ({self.reason})>"
 
-@attrs.frozen(kw_only=True)
+
+@attrs.frozen(kw_only=True, repr=False)
 class NatChanged:
     """What is known about the NAT in front of this node has changed.
 
@@ -83,12 +105,21 @@ class NatChanged:
     #: The address that others see this node at (IPv4, if there is one); None if unknown.
     reflex_addr: Address | None = None
 
+    def __str__(self) -> str:
+        return f"{self.nat_type.value}, seen from outside as {self.reflex_addr or '?'}"
 
-@attrs.frozen(kw_only=True)
+    def __repr__(self) -> str:
+        return f"<NatChanged {self}>"
+
+
+@attrs.frozen(kw_only=True, repr=False)
 class EventsLost:
     """The reader was too slow: ``count`` events before the next one are lost."""
 
     count: int
+
+    def __repr__(self) -> str:
+        return f"<EventsLost {self.count}>"
 
 
 Event = PeerConnected | PeerDisconnected | PathChanged | NatChanged | EventsLost

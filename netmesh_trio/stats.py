@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import attrs
 
+from .reprs import show_changed
+
 __all__ = ["NodeStats"]
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class NodeStats:
     """A snapshot of what a node did and dropped."""
 
@@ -46,3 +48,6 @@ class NodeStats:
     reflex_unmatched: int = 0
     #: Canaries sent so that others find out what their NAT lets in.
     canaries_sent: int = 0
+
+    def __repr__(self) -> str:
+        return show_changed(self)

@@ -18,6 +18,7 @@ from netmesh_trio.cli.netcheck import netcheck
 from netmesh_trio.cli.options import verbose_option
 from netmesh_trio.cli.output import Reporter
 from netmesh_trio.cli.ping import ping
+from netmesh_trio.cli.repl import repl
 from netmesh_trio.cli.serve import node
 from netmesh_trio.cli.tunnels import expose, forward
 
@@ -38,7 +39,7 @@ def cli(ctx: click.Context) -> None:
         ctx.exit(2)
 
 
-for _command in (identity, node, netcheck, ping, send, receive, expose, forward, demo):
+for _command in (identity, node, netcheck, ping, send, receive, expose, forward, repl, demo):
     cli.add_command(_command)
 
 

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from netmesh_trio.config import RelayPolicy
     from netmesh_trio.identity import Identity, NetworkKey, PeerId
 
-__all__ = ["NodeOptions", "json_option", "node_options", "parse_peer", "parse_value", "verbose_option"]
+__all__ = [
+    "NodeOptions",
+    "json_option",
+    "node_options",
+    "parse_peer",
+    "parse_value",
+    "quiet_node_options",
+    "verbose_option",
+]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -159,6 +167,11 @@ def verbose_option(function: _Function) -> _Function:
 
 
 def node_options(function: _Function) -> _Function:
+    """Add the common options and ``--json``, see :func:`quiet_node_options`."""
+    return json_option(quiet_node_options(function))
+
+
+def quiet_node_options(function: _Function) -> _Function:
     """Add the common options, which the function takes as one keyword ``node``."""
 
     def with_options(**values: Any) -> Any:
@@ -171,7 +184,7 @@ def node_options(function: _Function) -> _Function:
     wrapped.__click_params__ = getattr(function, "__click_params__", [])
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
-    result: _Function = json_option(verbose_option(wrapped))
+    result: _Function = verbose_option(wrapped)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Awaitable, Callable
 
@@ -32,6 +33,9 @@ def run_async(reporter: Reporter, command: Callable[[], Awaitable[bool]], *, unt
     SIGTERM ends it gracefully, which is its proper end if it runs ``until_stopped``.
     Ctrl-C ends it as gracefully.
     """
+    logger = logging.getLogger("netmesh_trio")
+    if not logger.handlers:  # without -v, not even a warning: what people want to know, the reporter says
+        logger.addHandler(logging.NullHandler())
     try:
         finished = trio.run(_with_signals, command)
     except BaseException as error:

@@ -333,7 +333,9 @@ class Classifying:
             return
         engine.nat_state = new
         if (old.nat_type, _reflex(old)) != (new.nat_type, _reflex(new)):
-            engine.events.emit(NatChanged(nat_type=new.nat_type, reflex_addr=_reflex(new)))
+            event = NatChanged(nat_type=new.nat_type, reflex_addr=_reflex(new))
+            engine.log.info("NAT: %s", event)
+            engine.events.emit(event)
             if _reflex(old) is not None:
                 engine.on_network_changed()
         self._announce()

@@ -370,7 +370,11 @@ class Dialer:
                 await self.connect(uri)
             except NodeClosedError:
                 return
-            except PeerUnreachableError:
+            except PeerUnreachableError as error:
+                if not failures:
+                    engine.log.warning(
+                        "bootstrap node %s cannot be reached, trying on: %s", uri.peer_id.short, error, peer=uri.peer_id
+                    )
                 delay = _BOOTSTRAP_DELAY[min(failures, len(_BOOTSTRAP_DELAY) - 1)]
                 failures += 1
                 await trio.sleep(delay)

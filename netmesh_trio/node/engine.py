@@ -6,7 +6,6 @@ left to tasks that read memory channels.  The loop never waits for a handler.
 
 from __future__ import annotations
 
-import logging
 import os
 import struct
 from collections.abc import Awaitable, Callable, Sequence
@@ -29,6 +28,7 @@ from ..traversal.stats import TraversalStats
 from ..wire import packets
 from .handshakes import Handshakes
 from .live import LiveSession
+from .log import NodeLog
 from .network import Network, UdpSocket
 from .peer import Peer
 from .services import Broadcast, Services
@@ -36,7 +36,6 @@ from .timers import Timers
 
 __all__ = ["Control", "Counters", "Engine"]
 
-_log = logging.getLogger("netmesh_trio")
 
 _READS = 16  # batches taken from a socket before other tasks get a turn
 _CONTROL_BUFFER = 256
@@ -86,6 +85,7 @@ class Engine:
     def __init__(self, identity: Identity, config: NodeConfig, network: Network) -> None:
         self.identity = identity
         self.peer_id = identity.peer_id
+        self.log = NodeLog(identity.peer_id)
         self.config = config
         self.network = network
         self.now: Callable[[], float] = trio.current_time
@@ -349,7 +349,7 @@ class Engine:
             closed = session.closed
             reason = live.why_closed or (closed.why if closed else "closed")
             peer.announced = False
-            _log.info("%s is disconnected: %s", peer.peer_id.short, reason)
+            self.log.info("%s is disconnected: %s", peer.peer_id.short, reason, peer=peer.peer_id)
             self.events.emit(PeerDisconnected(peer_id=peer.peer_id, reason=reason))
             self.on_neighbor_gone(peer.peer_id)
         if not peer.sessions:
@@ -362,19 +362,20 @@ class Engine:
     def path_active(self, live: LiveSession, event: PathActive) -> None:
         """A session's data takes another path."""
         peer = live.peer
+        path = peer.report(event.path)
         if not peer.announced and peer.live is live:
             peer.announced = True
-            _log.info("%s is connected, %r", peer.peer_id.short, event.path)
-            self.events.emit(PeerConnected(peer_id=peer.peer_id, path=peer.report(event.path)))
+            self.log.info("%s is connected, %s", peer.peer_id.short, path, peer=peer.peer_id, path=path)
+            self.events.emit(PeerConnected(peer_id=peer.peer_id, path=path))
         elif event.old is not None:
             failed = event.old.suspect or event.old.failed
             self.counters.path_failovers += failed
             if failed:
                 self.traversal.record_path_failover()
             reason = "gone" if event.old.failed else "silent" if failed else "better"
-            _log.info("%s takes another path, %r (%s)", peer.peer_id.short, event.path, reason)
+            self.log.info("%s is now %s (%s)", peer.peer_id.short, path, reason, peer=peer.peer_id, path=path)
             if peer.live is live:
-                self.events.emit(PathChanged(peer_id=peer.peer_id, path=peer.report(event.path), reason=reason))
+                self.events.emit(PathChanged(peer_id=peer.peer_id, path=path, reason=reason))
             if event.old.kind is PathKind.DIRECT and event.path.kind is PathKind.RELAYED:
                 self.on_lost_direct(live, event.old)
         if event.path.kind is PathKind.DIRECT and (event.old is None or event.old.kind is PathKind.RELAYED):

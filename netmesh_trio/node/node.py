@@ -350,6 +350,7 @@ async def open_node(
         try:
             async with trio.open_nursery() as nursery:
                 node = _start(engine, uris, nursery)
+                engine.log.info("open at %s", ", ".join(str(socket.address) for socket in engine.sockets))
                 try:
                     yield node
                     with trio.move_on_after(config.close_timeout):
@@ -376,6 +377,8 @@ async def open_node(
                 del of_block
     finally:
         engine.closing = True
+        if engine.sockets:
+            engine.log.info("closed")
         for socket in engine.sockets:
             socket.close()
 

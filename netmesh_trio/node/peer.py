@@ -44,9 +44,7 @@ class Peer:
         path = self.path
         if path is None:
             return f"<Peer {self.peer_id.short}, not connected>"
-        where = f"via {path.via.short}" if path.via is not None else f"at {path.addr}"
-        rtt = "" if path.rtt is None else f", {path.rtt * 1e3:.1f} ms"
-        return f"<Peer {self.peer_id.short}, {path.kind.value} {where}{rtt}>"
+        return f"<Peer {self.peer_id.short}, {path}>"
 
     # for the program
 

@@ -22,6 +22,7 @@ __all__ = ["MAX_SERVICE_NAME", "Datagram", "Listener", "Services", "encode_servi
 
 MAX_SERVICE_NAME = 64
 _DATAGRAM_BUFFER = 1024
+_SHOWN = 32  # bytes of a datagram in its repr
 
 
 def encode_service(service: str) -> bytes:
@@ -35,12 +36,16 @@ def encode_service(service: str) -> bytes:
     return name
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Datagram:
     """An unreliable datagram that came in."""
 
     peer_id: PeerId
     payload: bytes
+
+    def __repr__(self) -> str:
+        shown = repr(self.payload[:_SHOWN]) + ("..." if len(self.payload) > _SHOWN else "")
+        return f"<Datagram from {self.peer_id.short}, {len(self.payload)} bytes: {shown}>"
 
 
 class Listener(trio.abc.Listener["Stream"]):

@@ -130,6 +130,7 @@ class Upgrader:
             running.error = error
             if not running.outdated:
                 peer.failure = error
+                self._engine.log.info("no direct path to %s for now: %s", peer.peer_id.short, error, peer=peer.peer_id)
                 self._backoff.failed(peer.peer_id, self._engine.now())
         else:
             if background:

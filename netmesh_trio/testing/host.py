@@ -54,6 +54,9 @@ class Interface:
         self._fabric = fabric
         self._realms: dict[str, Realm] = {}
 
+    def __repr__(self) -> str:
+        return f"<Interface {self.name} {' '.join(self._realms)}>"
+
     @property
     def addresses(self) -> Mapping[str, Realm]:
         """Each address, and where it is attached."""

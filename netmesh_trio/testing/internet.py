@@ -86,6 +86,9 @@ class VirtualInternet:
         self.dns: dict[str, Sequence[str]] = {}
         """Host names and their addresses: ``net.dns["relay.example"] = [relay.address]``."""
 
+    def __repr__(self) -> str:
+        return f"<VirtualInternet of {len(self.hosts)} hosts and {len(self.nats)} NATs>"
+
     # -- making it -------------------------------------------------------------------------------
 
     def host(

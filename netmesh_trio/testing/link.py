@@ -309,8 +309,12 @@ class Link:
         deliver_outbound: Callable[[Train], None],
         deliver_inbound: Callable[[Train], None],
     ) -> None:
+        self.name = name
         values = {field.name: getattr(settings, field.name) for field in attrs.fields(LinkSettings)}
         self.outbound: LinkDirection = LinkDirection(name=f"{name}>", fabric=fabric, deliver=deliver_outbound, **values)
         """From the host, or from behind the NAT, outward."""
         self.inbound: LinkDirection = LinkDirection(name=f">{name}", fabric=fabric, deliver=deliver_inbound, **values)
         """Toward the host, or into the NAT."""
+
+    def __repr__(self) -> str:
+        return f"<Link {self.name}, {self.outbound.delay * 1e3:g} ms{', down' if self.outbound.down else ''}>"

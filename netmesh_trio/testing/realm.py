@@ -36,6 +36,9 @@ class Realm:
         self._attached: dict[str, Callable[[Train], None]] = {}
         self._pool = self._free_addresses(pools)
 
+    def __repr__(self) -> str:
+        return f"<Realm {self.name}, {len(self._attached)} addresses>"
+
     def _free_addresses(self, pools: Sequence[str]) -> Iterator[str]:
         for pool in pools:
             hosts = ipaddress.ip_network(pool).hosts()

@@ -10,6 +10,7 @@ import attrs
 
 from ..addresses import Address
 from ..errors import AddressError, ConfigError
+from ..reprs import show_changed
 
 __all__ = ["TraversalConfig", "parse_reflex_override"]
 
@@ -85,7 +86,7 @@ def parse_reflex_override(value: Any) -> Address | None:
     return address
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class TraversalConfig:
     """Settings of the search for shorter paths.  None of them is needed to communicate: the relay always carries.
 
@@ -129,3 +130,6 @@ class TraversalConfig:
                 f"traversal port_mapping_renewal is {self.port_mapping_renewal:g}, but port_mapping_lease is "
                 f"{self.port_mapping_lease:g}; renew well before the lease ends, at half of it for example"
             )
+
+    def __repr__(self) -> str:
+        return show_changed(self)

@@ -12,6 +12,7 @@ from itertools import combinations, pairwise
 import attrs
 
 from ..addresses import Address
+from ..reprs import show_changed
 from .classify import Classifier, LocalAddresses, NatState, NatType, Observation, relevant
 
 __all__ = [
@@ -50,7 +51,7 @@ class FilterEvidence:
     """Of those from an address that we had not sent to."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class NatReport:
     """All that is known about the NAT in front of this node."""
 
@@ -78,6 +79,9 @@ class NatReport:
     """Seconds without traffic after which a mapping is known to be gone."""
     observations: tuple[Observation, ...] = ()
     """Who sees us where."""
+
+    def __repr__(self) -> str:
+        return show_changed(self)
 
 
 def judge_mapping(observations: Iterable[Observation], family: int = 4) -> Dependence | None:

@@ -15,6 +15,7 @@ from bisect import bisect_left
 import attrs
 
 from ..addresses import Address
+from ..reprs import show_changed
 
 __all__ = ["TIME_TO_DIRECT_BOUNDS", "Histogram", "TraversalStats", "TraversalStatsSnapshot"]
 
@@ -22,7 +23,7 @@ __all__ = ["TIME_TO_DIRECT_BOUNDS", "Histogram", "TraversalStats", "TraversalSta
 TIME_TO_DIRECT_BOUNDS = (0.025, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Histogram:
     """How often a duration fell into which bucket."""
 
@@ -38,8 +39,12 @@ class Histogram:
         """How many durations there were."""
         return sum(self.counts)
 
+    def __repr__(self) -> str:
+        mean = f", mean {self.sum / self.count:.3g} s" if self.count else ""
+        return f"<Histogram of {self.count} durations{mean}>"
 
-@attrs.frozen(kw_only=True)
+
+@attrs.frozen(kw_only=True, repr=False)
 class TraversalStatsSnapshot:
     """The counters at one moment.  All only grow but the three of the present port mapping."""
 
@@ -75,6 +80,9 @@ class TraversalStatsSnapshot:
         """Attempted punches that have not (or not yet) given a direct path."""
         return self.punches_attempted - self.punches_succeeded
 
+    def __repr__(self) -> str:
+        return show_changed(self)
+
 
 class TraversalStats:
     """The recorder behind :class:`TraversalStatsSnapshot`; one per node."""
@@ -94,6 +102,9 @@ class TraversalStats:
         self._path_failovers = 0
         self._time_counts = [0] * (len(TIME_TO_DIRECT_BOUNDS) + 1)
         self._time_sum = 0.0
+
+    def __repr__(self) -> str:
+        return f"<TraversalStats, now {self.snapshot()}>"
 
     def snapshot(self) -> TraversalStatsSnapshot:
         """All counters as they are now."""

@@ -1,0 +1,89 @@
+"""``netmesh-trio repl``: a Python prompt with a running node."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from netmesh_trio.cli.options import NodeOptions, quiet_node_options
+from netmesh_trio.cli.output import Reporter
+
+if TYPE_CHECKING:
+    from netmesh_trio import Node
+
+__all__ = ["repl"]
+
+_PATIENCE = 10.0  # seconds for the bootstrap nodes
+
+
+@click.command()
+@quiet_node_options
+@click.pass_obj
+def repl(reporter: Reporter, node: NodeOptions) -> int:
+    """Play with a running node at a Python prompt.
+
+    The prompt is trio's: "await" works as it stands, and Tab completes.  There are "node", "trio", all names of
+    netmesh_trio, and helpers that helpers() lists.  The node runs while the prompt waits; exit() or Ctrl-D ends both.
+
+    \b
+    Examples:
+        netmesh-trio repl --bootstrap URI
+        >>> peer = await connect("PEER")
+        >>> await ping(peer)
+    """
+    from netmesh_trio.cli.runner import run_async
+
+    return run_async(reporter, lambda: _repl(reporter, node))
+
+
+async def _repl(reporter: Reporter, options: NodeOptions) -> bool:
+    import io
+
+    import trio
+
+    from netmesh_trio.cli.repl_helpers import Helpers
+    from netmesh_trio.cli.runner import CommandError
+    from netmesh_trio.cli.session import running_node
+
+    try:
+        # Not public, but all that trio offers, and the same since trio 0.26.
+        from trio._repl import TrioInteractiveConsole
+    except ImportError:
+        raise CommandError("repl", f"trio {trio.__version__} has no prompt that this version knows") from None
+    # What happens to the node would come between what one types; "node" has it all.
+    quiet = Reporter(stdout=io.StringIO())
+    async with running_node(options, quiet, timeout=_PATIENCE) as node, trio.open_nursery() as nursery:
+        names = Helpers(node, nursery, reporter.line).names()
+        _complete(names)
+        console = TrioInteractiveConsole(names)
+        with contextlib.suppress(SystemExit):
+            # not abandoned when cancelled: that is how a Ctrl-C gets to what was typed
+            await trio.to_thread.run_sync(console.interact, _banner(node), "")
+        nursery.cancel_scope.cancel()
+    return True
+
+
+def _banner(node: Node) -> str:
+    import sys
+
+    import trio
+
+    python = ".".join(map(str, sys.version_info[:3]))
+    return (
+        f'Python {python}, trio {trio.__version__}: use "await" as it stands\n'
+        f"node is {node!r}\nhelpers() lists what helps, exit() ends it"
+    )
+
+
+def _complete(names: dict[str, Any]) -> None:
+    """Have Tab complete these names and their attributes."""
+    try:
+        import readline
+    except ImportError:  # as on Windows
+        return
+    import rlcompleter
+
+    readline.set_completer(rlcompleter.Completer(names).complete)
+    readline.parse_and_bind("tab: complete")
