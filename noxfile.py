@@ -22,7 +22,10 @@ QUICK_TESTS = [
     "tests/test_public_api.py",
     "tests/test_docs_text.py",
 ]
-TEST_TOOLS = ["coverage", "hypothesis", "noiseprotocol", "pytest"]
+TEST_TOOLS = (
+    "coverage fastapi h11 httpx hypercorn hypothesis noiseprotocol pytest pytest-timeout pytest-trio trio-websocket"
+    " trustme uvicorn"
+).split()
 
 nox.needs_version = ">=2024.4"
 nox.options.default_venv_backend = "virtualenv"
@@ -49,7 +52,7 @@ _offer_all_pyenv_versions()
 def _test_requirements() -> list[str]:
     """Those of the extra ``dev`` that tests need: no type checkers, linters or nox."""
     dev: list[str] = PROJECT["optional-dependencies"]["dev"]
-    return [line for line in dev if re.split(r"[^a-z]", line)[0] in TEST_TOOLS]
+    return [line for line in dev if re.split(r"[^\w-]", line)[0] in TEST_TOOLS]
 
 
 def _oldest() -> list[str]:

@@ -48,6 +48,9 @@ _LIMIT = _entry("limit: raw UDP, one AEAD a packet", "limit", "cryptography")
 SUBJECTS: dict[str, Entry] = {
     "netmesh_trio": _OURS,
     "netmesh_trio-1400": _small(_OURS),
+    "netmesh_trio-asyncio": attrs.evolve(
+        _entry("netmesh_trio, both ends on asyncio", "netmesh_anyio", "netmesh-trio", "anyio"), variant=True
+    ),
     "limit": _LIMIT,
     "limit-1400": _small(_LIMIT),
     "tcp": _entry("kernel TCP, not encrypted", "tcp", "trio"),

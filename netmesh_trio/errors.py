@@ -3,13 +3,14 @@
 Two families, as in trio: *you* did it (:class:`ConfigError`, :class:`AddressError`, :class:`IdentityError`,
 :class:`BindError`, :class:`ServiceInUseError`, :class:`DatagramTooLargeError`, :class:`NodeClosedError`), *the world*
 did it (:class:`PeerUnreachableError`, :class:`SessionClosedError`, :class:`StreamResetError`,
-:class:`ServiceNotFoundError`).  Those that end a stream are also :class:`trio.BrokenResourceError`, so code written for
-any trio stream handles them.  What bad bytes from the network do is not here: they are dropped and counted, never
-raised at a program.
+:class:`ServiceNotFoundError`).  Those that end a stream are also :class:`trio.BrokenResourceError` and
+:class:`anyio.BrokenResourceError`, so code written for any trio or anyio stream handles them.  What bad bytes from the
+network do is not here: they are dropped and counted, never raised at a program.
 """
 
 from __future__ import annotations
 
+import anyio
 import trio
 
 __all__ = [
@@ -65,7 +66,7 @@ class BindError(NetmeshError, OSError):
         return str(self.args[-1]) if self.args else ""
 
 
-class NodeClosedError(NetmeshError, trio.ClosedResourceError):
+class NodeClosedError(NetmeshError, trio.ClosedResourceError, anyio.ClosedResourceError):
     """The node was closed by its own program; open a new one."""
 
     kind = "node-closed"
@@ -89,7 +90,7 @@ class DatagramTooLargeError(NetmeshError, ValueError):
     kind = "datagram-too-large"
 
 
-class SessionClosedError(NetmeshError, trio.BrokenResourceError):
+class SessionClosedError(NetmeshError, trio.BrokenResourceError, anyio.BrokenResourceError):
     """The session under a stream or peer is over: the peer closed it, restarted, or stopped answering.
 
     ``reason`` is one of ``"closed"``, ``"restarted"``, ``"timeout"``, ``"protocol"``.
@@ -102,7 +103,7 @@ class SessionClosedError(NetmeshError, trio.BrokenResourceError):
         self.reason = reason
 
 
-class StreamResetError(NetmeshError, trio.BrokenResourceError):
+class StreamResetError(NetmeshError, trio.BrokenResourceError, anyio.BrokenResourceError):
     """The other side reset the stream, or asked us to stop sending on it; ``code`` is the code it gave."""
 
     kind = "stream-reset"
@@ -112,7 +113,7 @@ class StreamResetError(NetmeshError, trio.BrokenResourceError):
         self.code = code
 
 
-class ServiceNotFoundError(NetmeshError, trio.BrokenResourceError):
+class ServiceNotFoundError(NetmeshError, trio.BrokenResourceError, anyio.BrokenResourceError):
     """The peer serves nothing under the name that a stream was opened for."""
 
     kind = "service-not-found"

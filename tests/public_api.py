@@ -107,14 +107,20 @@ def member_lines(name: str, member: object) -> Iterator[str]:
         yield f"{prefix}{name}{signature_text(member)}"
 
 
-def not_for_programs() -> Iterator[tuple[str, frozenset[str]]]:
-    """By class, what the reference leaves out: members, and ``__init__`` where it shows none."""
-    for name, parentheses, options in re.findall(
-        r"^\.\. autoclass:: (\w+)(\(\))?\n((?:   :.*\n)*)", REFERENCE.read_text(encoding="utf-8"), re.MULTILINE
+def not_for_programs() -> Iterator[tuple[tuple[str, str], frozenset[str]]]:
+    """By module and class, what the reference leaves out: members, and ``__init__`` where it shows none."""
+    module = PACKAGE
+    for now, name, parentheses, options in re.findall(
+        r"^\.\. (?:(?:current|auto)?module:: (.*)\n|autoclass:: (\w+)(\(\))?\n((?:   :.*\n)*))",
+        REFERENCE.read_text(encoding="utf-8"),
+        re.MULTILINE,
     ):
+        if now:
+            module = now
+            continue
         excluded = re.findall(r":exclude-members: (.*)", options)
         names = {name.strip() for line in excluded for name in line.split(",")}
-        yield name, frozenset(names | ({"__init__"} if parentheses else set()))
+        yield (module, name), frozenset(names | ({"__init__"} if parentheses else set()))
 
 
 def field_lines(cls: type) -> Iterator[str]:
@@ -164,7 +170,8 @@ def lines() -> Iterator[str]:
         for name in sorted(module.__all__):
             value = getattr(module, name)
             if inspect.isclass(value):
-                yield from class_lines(value, hidden.get(name, frozenset()))
+                shown_at_first = hidden.get((PACKAGE, name), frozenset())
+                yield from class_lines(value, hidden.get((module.__name__, name), shown_at_first))
             elif inspect.isfunction(value):
                 yield from member_lines(name, value)
             elif isinstance(value, types.UnionType):

@@ -9,6 +9,8 @@ import click
 import pytest
 
 import netmesh_trio
+import netmesh_trio.anyio
+import netmesh_trio.lowlevel
 import netmesh_trio.testing
 import netmesh_trio.traversal
 from netmesh_trio.cli.commands import cli
@@ -62,7 +64,9 @@ def test_readme_and_pages_link_to_what_is_there() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [netmesh_trio, netmesh_trio.testing, netmesh_trio.traversal], ids=lambda module: module.__name__
+    "module",
+    [netmesh_trio, netmesh_trio.anyio, netmesh_trio.lowlevel, netmesh_trio.testing, netmesh_trio.traversal],
+    ids=lambda module: module.__name__,
 )
 def test_every_public_name_is_in_the_reference(module: object) -> None:
     names = set(module.__all__) - {"__version__", "Event"}  # type: ignore[attr-defined]

@@ -59,13 +59,22 @@ async def measure(subject: Subject, where: str, settings: dict[str, Any]) -> dic
     return {"p50": percentile(times, 0.5) * 1e6, "p99": percentile(times, 0.99) * 1e6}
 
 
-def _trips(name: str, title: str, *, loaded: bool, without: tuple[str, ...] = ()) -> Measurement:
+def _trips(name: str, title: str, *, loaded: bool, **fields: Any) -> Measurement:
     settings = {"seconds": 1.0, "size": 100, "warm_up": 20, "loaded": loaded}
     client = f"{__name__}:measure"
-    return Measurement(name=name, title=title, client=client, metrics=_METRICS, settings=settings, without=without)
+    return Measurement(name=name, title=title, client=client, metrics=_METRICS, settings=settings, **fields)
+
+
+_BRIDGED = ("netmesh_trio-asyncio",)
 
 
 ROUND_TRIPS = (
-    _trips("round-trip", "Round trip of 100 bytes, idle", loaded=False),
-    _trips("round-trip-loaded", "Round trip of 100 bytes beside bulk", loaded=True, without=("limit",)),
+    _trips("round-trip", "Round trip of 100 bytes, idle", loaded=False, variants=_BRIDGED),
+    _trips(
+        "round-trip-loaded",
+        "Round trip of 100 bytes beside bulk",
+        loaded=True,
+        variants=_BRIDGED,
+        without=("limit",),
+    ),
 )

@@ -116,7 +116,7 @@ class Node:
 
     def peers(self) -> list[Peer]:
         """The peers with a session."""
-        return [peer for peer in self._engine.peers.values() if peer.live is not None]
+        return [peer for peer in list(self._engine.peers.values()) if peer.live is not None]
 
     async def wait_connected(self) -> None:
         """Wait until a session with at least one bootstrap node is up; at once without bootstrap nodes."""
@@ -256,7 +256,7 @@ class Node:
         """A frozen snapshot of the counters."""
         engine = self._engine
         counters = engine.counters
-        stats = [live.session.stats for live in engine.sessions.values()]
+        stats = [live.session.stats for live in list(engine.sessions.values())]
         relay = self._table.stats()
         return NodeStats(
             sessions=len(engine.sessions),

@@ -1,4 +1,8 @@
-"""A peer as a program sees it."""
+"""A peer as a program sees it.
+
+What only reads may be called from another thread (:mod:`netmesh_trio.anyio` does): it looks at each attribute once, and
+copies a container, in one step, before it goes through it.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +60,8 @@ class Peer:
     @property
     def path(self) -> PathReport | None:
         """The path that data takes now; None without a session."""
-        path = self.live.session.path if self.live is not None else None
+        live = self.live
+        path = live.session.path if live is not None else None
         return None if path is None else self.report(path)
 
     @property
@@ -65,7 +70,8 @@ class Peer:
 
         None on a direct path, without a session, and while nothing has failed yet.
         """
-        path = self.live.session.path if self.live is not None else None
+        live = self.live
+        path = live.session.path if live is not None else None
         if path is None or path.kind is PathKind.DIRECT:
             return None
         config = self._engine.config
@@ -86,9 +92,10 @@ class Peer:
 
     def paths(self) -> list[PathReport]:
         """All paths that are known to work, the present one first."""
-        if self.live is None:
+        live = self.live
+        if live is None:
             return []
-        session = self.live.session
+        session = live.session
         known = sorted(session.paths.values(), key=lambda p: p is not session.path)
         return [self.report(p) for p in known if p.usable and not p.suspect]
 
@@ -146,7 +153,8 @@ class Peer:
     @property
     def max_datagram_size(self) -> int:
         """Bytes that a datagram to a service with a short name may have on the present path; 0 without a session."""
-        return 0 if self.live is None else max(0, self.live.session.max_datagram_payload - 16)
+        live = self.live
+        return 0 if live is None else max(0, live.session.max_datagram_payload - 16)
 
     async def aclose(self) -> None:
         """End the sessions with the peer; its streams break on both sides."""

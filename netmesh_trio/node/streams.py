@@ -173,6 +173,26 @@ class Stream(trio.abc.HalfCloseableStream):
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         await trio.lowlevel.checkpoint()
+        self.push_eof()
+
+    # sending, for who bounds what it sends in another way: the adapter for other event loops
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a push now would not go beyond what :meth:`send_all` takes over, or would fail at once."""
+        return self._send_half.unsent < _HIGH_WATER or self._send_half.reset_code is not None
+
+    def push(self, data: bytes) -> None:
+        """As :meth:`send_all`, without waiting for anything."""
+        self._check_send()
+        if self._send_half.reset_code is not None:
+            raise self.broken()
+        if data:
+            self._session.write(self._id, data)
+            self._live.drive()
+
+    def push_eof(self) -> None:
+        """As :meth:`send_eof`, without a checkpoint."""
         if self._closed:
             raise trio.ClosedResourceError("this stream was closed")
         if not self._eof_sent:
@@ -229,6 +249,11 @@ class Stream(trio.abc.HalfCloseableStream):
 
     async def aclose(self) -> None:
         """Close.  What was sent still arrives; what the peer still sends is refused."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """As :meth:`aclose`, without a checkpoint."""
         if not self._closed:
             self._closed = True
             if not self._eof_sent and self._refused is None:
@@ -237,7 +262,6 @@ class Stream(trio.abc.HalfCloseableStream):
             self._live.drive()
             self.wake_reader()
             self.wake_writer()
-        await trio.lowlevel.checkpoint()
 
     def reset(self, code: int = CODE_RESET) -> None:
         """Give the stream up at once, both ways: nothing more is delivered, and the peer sees ``code``.
