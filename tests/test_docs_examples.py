@@ -19,7 +19,8 @@ import trio
 
 FOLDER = Path(__file__).parent.parent / "docs" / "examples"
 PROJECTS = sorted(path.parent for path in FOLDER.glob("*/pytest.ini"))
-EXAMPLES = sorted(path for path in FOLDER.glob("**/*.py") if path.parent not in PROJECTS)
+PROGRAMS = FOLDER / "programs"
+EXAMPLES = sorted(path for path in FOLDER.glob("**/*.py") if path.parent not in [*PROJECTS, PROGRAMS])
 TIME_LIMIT = 60  # seconds of trio's clock
 
 
@@ -59,9 +60,28 @@ def test_project(project: Path, tmp_path: Path) -> None:
     assert re.search(r"^\d+ passed in ", result.stdout, re.MULTILINE), result.stdout
 
 
+def test_two_programs_talk(tmp_path: Path) -> None:
+    """As in two terminals: what the first prints is typed into the second."""
+    greeter = [sys.executable, str(PROGRAMS / "greeter.py")]
+    with subprocess.Popen(greeter, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout is not None
+            words = first.stdout.readline().split()
+            assert words[:2] == ["python", "caller.py"]
+            caller = [sys.executable, str(PROGRAMS / words[1]), *words[2:]]
+            second = subprocess.run(caller, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        finally:
+            first.terminate()
+    assert re.match(r"Hello caller, you are \w{8} \| <Peer \w{8}, direct at 127.0.0.1:", second.stdout), second.stderr
+
+
 def test_every_example_is_documented() -> None:
     pages = "".join(page.read_text(encoding="utf-8") for page in FOLDER.parent.glob("**/*.rst"))
-    files = [*EXAMPLES, *(path for project in PROJECTS for path in project.iterdir() if path.is_file())]
+    files = [
+        *EXAMPLES,
+        *PROGRAMS.glob("*.py"),
+        *(path for project in PROJECTS for path in project.iterdir() if path.is_file()),
+    ]
     orphans = [path.name for path in files if f"examples/{path.relative_to(FOLDER).as_posix()}" not in pages]
     assert orphans == [], "shown on no page"
 
