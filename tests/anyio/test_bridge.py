@@ -205,7 +205,8 @@ def test_control_c(backend: str) -> None:
         program.kill()
         program.wait()
     assert out == "['MainThread']\n"
-    assert err.rstrip().endswith("KeyboardInterrupt"), err
+    # anyio's runner for asyncio on Python 3.10 ends with the cancellation by which it passes Ctrl-C on
+    assert err.rstrip().endswith(("KeyboardInterrupt", "CancelledError")), err
     assert program.returncode in (-signal.SIGINT, 130, 1)
 
 

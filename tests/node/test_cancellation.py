@@ -34,16 +34,21 @@ class CancelAtStep(trio.abc.Instrument):
     task: trio.lowlevel.Task
     scope: trio.CancelScope
     left: int
+    when: float = float("inf")
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         if task is self.task:
             self.left -= 1
             if self.left == 0:
+                self.when = trio.current_time()
                 self.scope.cancel()
 
 
-async def cancelled_at(k: int, call: Callable[[], Awaitable[object]]) -> bool:
-    """Run ``call`` and cancel it at its ``k``-th checkpoint; whether it was cancelled.  ``k`` 0: from the start."""
+async def cancelled_at(k: int, call: Callable[[], Awaitable[object]], *, prompt: bool = True) -> bool:
+    """Run ``call`` and cancel it at its ``k``-th checkpoint; whether it was cancelled.  ``k`` 0: from the start.
+
+    With ``prompt``, it has to end at the same moment (of the virtual clock).
+    """
     with trio.CancelScope() as scope:
         task = trio.lowlevel.current_task()
         instrument = CancelAtStep(task, scope, k)
@@ -54,13 +59,15 @@ async def cancelled_at(k: int, call: Callable[[], Awaitable[object]]) -> bool:
             await call()
         finally:
             trio.lowlevel.remove_instrument(instrument)
+    if prompt and scope.cancelled_caught:
+        assert trio.current_time() <= instrument.when
     return scope.cancelled_caught
 
 
 Setup = Callable[[], Awaitable[Callable[[], Awaitable[object]]]]
 
 
-async def sweep(mesh: Mesh, setup: Setup, *, at_least: int = 1) -> None:
+async def sweep(mesh: Mesh, setup: Setup, *, at_least: int = 1, prompt: bool = True) -> None:
     """Cancel the call that ``setup`` prepares at each checkpoint, until it gets through."""
     peer = await connect(mesh.a, mesh.b)
     async with echoing(mesh.b, "check"), echoing(mesh.a, "check"):
@@ -70,7 +77,7 @@ async def sweep(mesh: Mesh, setup: Setup, *, at_least: int = 1) -> None:
             with no_leaks(mesh.net):
                 call = await setup()
                 with trio.fail_after(60):
-                    cancelled = await cancelled_at(k, call)
+                    cancelled = await cancelled_at(k, call, prompt=prompt)
                 await round_trip(peer, b"still sound", "check")
                 await settle(12)  # past connect_timeout
             assert_no_streams(mesh.relay, mesh.a, mesh.b)
@@ -301,8 +308,51 @@ async def test_accept(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> Non
 
         return call_and_take_the_rest
 
-    await sweep(mesh, setup)
+    await sweep(mesh, setup, prompt=False)
     await listener.aclose()
+
+
+async def test_serve_listeners(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
+    peer = await connect(mesh.a, mesh.b)
+
+    async def setup() -> Callable[[], Awaitable[object]]:
+        async def ask(scope: trio.CancelScope) -> None:
+            await round_trip(peer, b"asked", "served")
+            scope.cancel()
+
+        async def call() -> None:
+            async with mesh.b.listen("served") as listener:
+                with trio.CancelScope() as serving:
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(ask, serving)
+                        await trio.serve_listeners(echo, [listener])
+
+        return call
+
+    await sweep(mesh, setup)
+    mesh.b.listen("served").close()  # the name is free
+
+
+async def test_datagrams(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
+    """A cancelled reader loses none."""
+    peer = await connect(mesh.a, mesh.b)
+    got: list[bytes] = []
+    with mesh.b.datagrams("count") as channel:
+
+        async def take() -> None:
+            got.append((await channel.receive()).payload)
+
+        for number in range(50):
+            peer.send_datagram("count", b"%d" % number)
+            if number % 2:
+                await settle()
+            while not await cancelled_at(number % 3, take):
+                if len(got) == number + 1:
+                    break
+            with trio.fail_after(10):
+                while len(got) <= number:
+                    await take()
+        assert got == [b"%d" % number for number in range(50)]
 
 
 async def test_peer_aclose(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
