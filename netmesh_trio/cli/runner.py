@@ -33,9 +33,9 @@ def run_async(reporter: Reporter, command: Callable[[], Awaitable[bool]], *, unt
     SIGTERM ends it gracefully, which is its proper end if it runs ``until_stopped``.
     Ctrl-C ends it as gracefully.
     """
-    logger = logging.getLogger("netmesh_trio")
-    if not logger.handlers:  # without -v, not even a warning: what people want to know, the reporter says
-        logger.addHandler(logging.NullHandler())
+    # without -v not even a warning of the log is shown: what people want to know, the reporter says
+    logger, silent = logging.getLogger("netmesh_trio"), logging.NullHandler()
+    logger.addHandler(silent)
     try:
         finished = trio.run(_with_signals, command)
     except BaseException as error:
@@ -53,6 +53,8 @@ def run_async(reporter: Reporter, command: Callable[[], Awaitable[bool]], *, unt
         kind = first.kind if isinstance(first, NetmeshError) else "session-closed"
         reporter.error(kind, str(first) or "the connection to the peer broke; try again")
         return 1
+    finally:
+        logger.removeHandler(silent)
     if finished is None:
         reporter.note("stopped by SIGTERM")
         return 0 if until_stopped else 128 + signal.SIGTERM
