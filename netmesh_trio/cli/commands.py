@@ -11,6 +11,7 @@ import sys
 
 import click
 
+from netmesh_trio.cli.bench import bench
 from netmesh_trio.cli.demo import demo
 from netmesh_trio.cli.files import receive, send
 from netmesh_trio.cli.identity import identity
@@ -39,7 +40,7 @@ def cli(ctx: click.Context) -> None:
         ctx.exit(2)
 
 
-for _command in (identity, node, netcheck, ping, send, receive, expose, forward, repl, demo):
+for _command in (identity, node, netcheck, ping, send, receive, expose, forward, bench, repl, demo):
     cli.add_command(_command)
 
 

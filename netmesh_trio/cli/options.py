@@ -34,7 +34,7 @@ def parse_value(value: Any, parse: Callable[[str], Any], ctx: click.Context, par
     try:
         if isinstance(value, tuple):
             return tuple(parse(item) for item in value)
-        return parse(value)
+        return None if value is None else parse(value)
     except AddressError as error:
         raise click.BadParameter(str(error), ctx, param) from None
 
