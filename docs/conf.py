@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from importlib.metadata import version as installed_version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "netmesh_trio"
 author = "The netmesh_trio authors"
@@ -25,8 +31,25 @@ autodoc_default_options = {
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_title = f"netmesh_trio {release}"
+
+
+def _show_context_managers(
+    app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
+) -> tuple[str | None, str | None] | None:
+    """What is written as a generator is used by ``async with``, so that is what its signature says."""
+    if returned is None or not inspect.isasyncgenfunction(inspect.unwrap(thing)) or inspect.isasyncgenfunction(thing):
+        return None
+    return signature, re.sub(
+        r"^(?:[\w.~]+\.)?AsyncGenerator\[(.*), None\]$", r"AbstractAsyncContextManager[\1]", returned
+    )
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-signature", _show_context_managers)
