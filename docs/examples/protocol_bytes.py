@@ -97,7 +97,7 @@ def main() -> None:
     show("Frames of packet 5 of A: STREAM fin, stream 0, offset 0", plain)
     keys = KeyRing(established.send_key, established.receive_key, established.rekey_secret, True, chance(b"R"))
     nonce = pack_nonce(5)
-    data = data_prefix(0, established.remote_index) + nonce[4:] + keys.encrypt(nonce, plain, None)
+    data = data_prefix(0, established.remote_index) + nonce[4:] + keys.sealer.encrypt(nonce, plain, None)
     show("The same as a DATA packet", data)
     show("... and on a circuit", circuit_header(CIRCUIT_ID) + data)
     show("What B answers if it has restarted meanwhile: STRANGER", stranger(INDEX_B, 5))

@@ -23,6 +23,7 @@ from ..paths.path import Path, PathKey
 from ..session.events import ControlReceived, PathActive
 from ..session.outgoing import Transmit
 from ..session.session import CLOSE_NORMAL, Session, SessionTimes
+from ..session.workspace import Workspace
 from ..traversal.classify import Classifier, LocalAddresses, NatState
 from ..traversal.stats import TraversalStats
 from ..wire import packets
@@ -118,6 +119,8 @@ class Engine:
         #: Seconds between keep-alives: the program's, or fewer if the NAT forgets sooner.
         self.keep_alive = config.keep_alive
         self.closing = False
+        #: Where sessions make their batches.
+        self.workspace = Workspace()
         self.traversal = TraversalStats()
         #: What peers see of the NAT that this node is behind, gathered by :mod:`netmesh_trio.node.classifying`.
         self.classifier = Classifier(

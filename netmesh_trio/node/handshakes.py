@@ -148,6 +148,7 @@ class Handshakes:
             times=self._engine.times,
             random_bytes=self._engine.random_bytes,
             now=now,
+            workspace=self._engine.workspace,
         )
 
     # a restarted peer

@@ -24,7 +24,7 @@ CODE_BACKLOG_FULL = _RESERVED + 2
 CODE_RESET = _RESERVED + 3
 
 _HIGH_WATER = 512 * 1024
-_PIECE = 256 * 1024
+_PIECE = 1024 * 1024
 _DEFAULT_READ = 256 * 1024
 
 
@@ -139,8 +139,7 @@ class Stream(trio.abc.HalfCloseableStream):
                     self._session.write(self._id, data)
                     self._live.drive()
             else:
-                if type(data) is not bytes:
-                    data = memoryview(data)
+                data = memoryview(data)  # of bytes, it is not copied
                 for at in range(0, size, _PIECE):
                     await self._wait_writable()
                     self._session.write(self._id, data[at : at + _PIECE])

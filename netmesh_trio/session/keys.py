@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import nacl.bindings
 import nacl.exceptions
@@ -21,30 +22,57 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from ..wire.errors import DecodeError
 
-__all__ = ["KeyRing", "Seal", "pack_nonce"]
+__all__ = ["KeyRing", "PacketKey", "Seal", "SealInto", "pack_nonce"]
 
 #: The AEAD nonce of a packet number: four zero bytes, then the number, little-endian (Noise, section 12.3).
 pack_nonce = struct.Struct("<4xQ").pack
 
 #: Encrypts or decrypts: nonce, data, no associated data.
 Seal = Callable[[bytes, bytes | bytearray | memoryview, None], bytes]
+#: The same, into memory of the right size.  It must not overlap the data.
+SealInto = Callable[[bytes, bytes | bytearray | memoryview, None, memoryview], object]
 
 _REKEY = struct.Struct(">I32s")
 
 
+class PacketKey:
+    """The key of one direction and generation."""
+
+    __slots__ = ("decrypt", "decrypt_into", "encrypt", "encrypt_into")
+
+    def __init__(self, key: bytes) -> None:
+        # Any: the methods that write into a buffer came with cryptography 47
+        aead: Any = ChaCha20Poly1305(key)
+        self.encrypt: Seal = aead.encrypt
+        self.decrypt: Seal = aead.decrypt
+        if hasattr(aead, "encrypt_into"):
+            self.encrypt_into: SealInto = aead.encrypt_into
+            self.decrypt_into: SealInto = aead.decrypt_into
+        else:
+            self.encrypt_into = _copying(self.encrypt)
+            self.decrypt_into = _copying(self.decrypt)
+
+
+def _copying(operation: Seal) -> SealInto:
+    def into(nonce: bytes, data: bytes | bytearray | memoryview, _: None, buffer: memoryview) -> None:
+        buffer[:] = operation(nonce, data, None)
+
+    return into
+
+
 class KeyRing:
-    """Keys of both directions.  ``encrypt`` and ``decrypt`` are the current generation's bound methods."""
+    """Keys of both directions."""
 
     __slots__ = (
-        "_decrypters",
         "_ephemeral",
         "_initiator",
+        "_openers",
         "_pending",
         "_random_bytes",
         "_secret",
-        "encrypt",
         "generation",
         "renewals",
+        "sealer",
         "sent_generation",
     )
 
@@ -60,19 +88,20 @@ class KeyRing:
         self._initiator = initiator
         self._random_bytes = random_bytes
         self._ephemeral: bytes | None = None
-        self._decrypters: dict[int, Seal] = {0: ChaCha20Poly1305(receive_key).decrypt}
-        self._pending: Seal | None = None
-        self.encrypt: Seal = ChaCha20Poly1305(send_key).encrypt
+        self._openers: dict[int, PacketKey] = {0: PacketKey(receive_key)}
+        self._pending: PacketKey | None = None
+        #: What we send with.
+        self.sealer = PacketKey(send_key)
         #: The newest generation that we can receive, and the one that we send with.
         self.generation = 0
         self.sent_generation = 0
         self.renewals = 0
 
-    def decrypter(self, epoch: int) -> Seal | None:
-        """The decrypting function for a packet's epoch byte, if we still (or already) have the key."""
-        for generation, decrypt in self._decrypters.items():
+    def opener(self, epoch: int) -> PacketKey | None:
+        """The key for a packet's epoch byte, if we still (or already) have it."""
+        for generation, key in self._openers.items():
             if generation & 0xFF == epoch:
-                return decrypt
+                return key
         return None
 
     def start_renewal(self) -> bytes | None:
@@ -96,8 +125,7 @@ class KeyRing:
             if self._ephemeral is None:
                 raise DecodeError("REKEY that nobody asked for")
             mine, self._ephemeral = self._ephemeral, None
-            send = self._derive(mine, theirs, own_first=True)
-            self.encrypt = send
+            self.sealer = self._derive(mine, theirs, own_first=True)
             self.sent_generation = self.generation
             return None
         if self._pending is not None:
@@ -111,11 +139,11 @@ class KeyRing:
     def on_received(self, epoch: int) -> None:
         """A packet of a new epoch was authentic: the other side has the key, so we may send with it."""
         if self._pending is not None and epoch == self.generation & 0xFF:
-            self.encrypt = self._pending
+            self.sealer = self._pending
             self._pending = None
             self.sent_generation = self.generation
 
-    def _derive(self, mine: bytes, theirs: bytes, own_first: bool) -> Seal:
+    def _derive(self, mine: bytes, theirs: bytes, own_first: bool) -> PacketKey:
         try:
             shared = nacl.bindings.crypto_scalarmult(mine, theirs)
         except nacl.exceptions.CryptoError:
@@ -132,6 +160,6 @@ class KeyRing:
         self.generation += 1
         self.renewals += 1
         # two generations are kept: what is under way with the old key still opens
-        self._decrypters = {g: d for g, d in self._decrypters.items() if g >= self.generation - 1}
-        self._decrypters[self.generation] = ChaCha20Poly1305(receive).decrypt
-        return ChaCha20Poly1305(send).encrypt
+        self._openers = {g: key for g, key in self._openers.items() if g >= self.generation - 1}
+        self._openers[self.generation] = PacketKey(receive)
+        return PacketKey(send)

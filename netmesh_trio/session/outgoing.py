@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,27 +14,29 @@ from .keys import pack_nonce
 from .recovery import Control, FrameRecord, Reset, Sent, Stop, StreamData, Window
 from .send_stream import SendStream
 from .streams import SESSION
+from .workspace import MAX_BATCH_BYTES, MAX_BATCH_PACKETS, Workspace
 
 if TYPE_CHECKING:
     from .session import Session
 
 __all__ = ["LOW_WATER", "Outgoing", "Transmit"]
 
-# One batch: what the kernel takes in one call (UDP_SEGMENT: 64 KiB and 64 datagrams).
-_MAX_BATCH_BYTES = 65000
-_MAX_BATCH_PACKETS = 64
 #: A writer is woken when less than this many bytes of its stream are unsent.
 LOW_WATER = 256 * 1024
 _STREAM_LEN_HEADER = 15
 _MAX_WINDOWS = 16
 _INFINITY = float("inf")
 
+#: A packet number and a STREAM header, written in place.
+_put_number = struct.Struct("<Q").pack_into
+_put_stream_header = struct.Struct(">BIQ").pack_into
+
 
 class Transmit(NamedTuple):
-    """Datagrams for one path: ``pieces`` joined, cut every ``size`` bytes."""
+    """Datagrams for one path: ``pieces`` joined, cut every ``size`` bytes.  Good until the next transmission."""
 
     path: Path
-    pieces: Sequence[bytes]
+    pieces: Sequence[bytes | memoryview]
     size: int
     total: int
 
@@ -44,6 +47,7 @@ class Outgoing:
     __slots__ = (
         "_probes_queue",
         "_session",
+        "_workspace",
         "controls",
         "datagrams",
         "max_controls",
@@ -54,8 +58,9 @@ class Outgoing:
         "probes",
     )
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, workspace: Workspace) -> None:
         self._session = session
+        self._workspace = workspace
         self.next_number = 0
         #: Frames that are repeated until they arrive; :attr:`max_controls` bounds what callers add.
         self.controls: deque[Control | Reset | Stop] = deque()
@@ -93,7 +98,7 @@ class Outgoing:
         session.last_sent = now
         session.stats.packets_sent += 1
         head = data_prefix(keys.sent_generation, session.remote_index)
-        return head + nonce[4:] + keys.encrypt(nonce, plain, None)
+        return head + nonce[4:] + keys.sealer.encrypt(nonce, plain, None)
 
     def transmit(self, now: float) -> Transmit | None:
         """The next datagrams, or None when there is nothing to send or nothing may be sent now."""
@@ -138,7 +143,7 @@ class Outgoing:
             if allowed < size:
                 self.pacing_until = path.pacer.next_time(size)
                 return self._mixed(path, now, 0) if acking else None
-            room = min(_MAX_BATCH_BYTES, available, int(allowed))
+            room = min(MAX_BATCH_BYTES, available, int(allowed))
         if now >= path.mtu.quiet_until:
             probe = self._mtu_probe(path, now)
             if probe is not None:
@@ -165,7 +170,7 @@ class Outgoing:
         if stream.end - stream.next < LOW_WATER:
             session.drained.add(stream.id)
         number = self.next_number
-        plain = head + frames.pack_stream_header(frames.STREAM, stream.id, offset) + data
+        plain = b"".join((head, frames.pack_stream_header(frames.STREAM, stream.id, offset), data))
         packet = path.prefix + self.seal(plain, path, now)
         size = len(packet)
         session.sent.records.append(Sent(number, number, size, path, now, stream, offset, length, ()))
@@ -183,42 +188,46 @@ class Outgoing:
         chunk = path.chunk - frames.STREAM_HEADER_SIZE
         size = path.mtu.current
         streams = session.streams
-        count = min(room // size, _MAX_BATCH_PACKETS)
+        count = min(room // size, MAX_BATCH_PACKETS)
         if not streams.alone:
             count = min(count, stream.quota)
         offset = stream.next
-        blob, at, count = stream.take_bulk(chunk, count, streams.credit)
+        runs = stream.take_bulk(chunk, count, streams.credit)
+        count = (stream.next - offset) // chunk
         if not count:
             return None
         keys = session.keys
-        encrypt = keys.encrypt
+        encrypt_into = keys.sealer.encrypt_into
         nonce_of = pack_nonce
-        header_of = frames.pack_stream_header
         kind = frames.STREAM
         stream_id = stream.id
         head = path.prefix + data_prefix(keys.sent_generation, session.remote_index)
+        skip = len(head)
+        packets = self._workspace.packets
+        bodies, plain, text = self._workspace.sealing(size, skip + 8)
+        body = iter(bodies)
         first = number = self.next_number
-        pieces: list[bytes] = []
-        append = pieces.append
-        for start in range(at, at + count * chunk, chunk):
-            nonce = nonce_of(number)
-            append(head + nonce[4:])
-            append(
-                encrypt(
-                    nonce,
-                    header_of(kind, stream_id, offset + start - at) + blob[start : start + chunk],
-                    None,
-                )
-            )
-            number += 1
+        at = 0
+        position = offset
+        for blob, start, pieces in runs:
+            view = memoryview(blob)
+            for begin in range(start, start + pieces * chunk, chunk):
+                packets[at : at + skip] = head
+                _put_number(packets, at + skip, number)
+                _put_stream_header(plain, 0, kind, stream_id, position)
+                text[:] = view[begin : begin + chunk]
+                encrypt_into(nonce_of(number), plain, None, next(body))
+                at += size
+                number += 1
+                position += chunk
         self.next_number = number
         streams.sent += count * chunk
         stream.quota -= count
         if stream.unsent < LOW_WATER:
             session.drained.add(stream_id)
         session.sent.records.append(Sent(first, number - 1, size, path, now, stream, offset, chunk, ()))
-        self._account(path, count, count * size, now)
-        return Transmit(path, pieces, size, count * size)
+        self._account(path, count, at, now)
+        return Transmit(path, (packets[:at],), size, at)
 
     def _account(self, path: Path, count: int, total: int, now: float) -> None:
         session = self._session
@@ -234,7 +243,7 @@ class Outgoing:
     def _mixed(self, path: Path, now: float, room: int) -> Transmit | None:
         """One packet of whatever is due.  With ``room`` 0 only an acknowledgement may go out."""
         session = self._session
-        parts: list[bytes | bytearray] = []
+        parts: list[bytes | bytearray | memoryview] = []
         records: list[FrameRecord] = []
         left = path.chunk
         if session.acks.eliciting:
@@ -274,7 +283,7 @@ class Outgoing:
         session.stats.bytes_sent += size
         return Transmit(path, (packet,), size, size)
 
-    def _pack_controls(self, parts: list[bytes | bytearray], records: list[FrameRecord], left: int) -> int:
+    def _pack_controls(self, parts: list[bytes | bytearray | memoryview], records: list[FrameRecord], left: int) -> int:
         session = self._session
         streams = session.streams
         if streams.window_dirty:
@@ -293,10 +302,10 @@ class Outgoing:
             left -= len(control.frame)
         return left
 
-    def _pack_streams(self, parts: list[bytes | bytearray], records: list[FrameRecord], left: int) -> None:
+    def _pack_streams(self, parts: list[bytes | bytearray | memoryview], records: list[FrameRecord], left: int) -> None:
         session = self._session
         streams = session.streams
-        pending: list[tuple[int, int, bytes | bytearray, bool]] = []
+        pending: list[tuple[int, int, bytes | bytearray | memoryview, bool]] = []
         while left > _STREAM_LEN_HEADER:
             stream = streams.head()
             if stream is None:

@@ -58,7 +58,7 @@ class SendStream:
         self.queued = False
         self.quota = 0
         self._starts: list[int] = []
-        self._blobs: list[bytes | bytearray] = []
+        self._blobs: list[bytes | bytearray | memoryview] = []
         self._acked = RangeSet()
         self._lost = RangeSet()
 
@@ -73,13 +73,14 @@ class SendStream:
         return self.fin_acked and self.base == self.end if self.reset_code is None else self.reset_acked
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data``.  Large ``bytes`` are referred to, everything else is copied."""
+        """Append ``data``.  Large ``bytes``, or views of some, are referred to, everything else is copied."""
         size = len(data)
         if self.reset_code is not None:
             return
         if size >= _KEEP:
+            owner = data.obj if type(data) is memoryview and data.c_contiguous else data
             self._starts.append(self.end)
-            self._blobs.append(data if type(data) is bytes else bytes(data))
+            self._blobs.append(data if type(owner) is bytes else bytes(data))
         elif size:
             last = self._blobs[-1] if self._blobs else None
             if type(last) is bytearray and len(last) < _GATHER:
@@ -118,7 +119,7 @@ class SendStream:
             return self.fin_pending
         return credit > 0 and self.next < self.limit
 
-    def read(self, start: int, stop: int) -> bytes | bytearray:
+    def read(self, start: int, stop: int) -> bytes | bytearray | memoryview:
         """The bytes ``[start, stop)``, which are not acknowledged yet."""
         at = bisect_right(self._starts, start) - 1
         blob = self._blobs[at]
@@ -134,24 +135,31 @@ class SendStream:
             have += len(part)
         return b"".join(parts)
 
-    def take_bulk(self, chunk: int, count: int, credit: int) -> tuple[bytes | bytearray, int, int]:
-        """New data of up to ``count`` pieces of ``chunk`` bytes that lie in one buffer.
+    def take_bulk(self, chunk: int, count: int, credit: int) -> list[tuple[bytes | bytearray | memoryview, int, int]]:
+        """New data of up to ``count`` pieces of ``chunk`` bytes, counted as sent.
 
-        Returns ``(buffer, where in it, how many pieces)`` and counts them as sent.
+        Returns runs, in order: ``(buffer, where in it, how many pieces)``.
         """
-        at = bisect_right(self._starts, self.next) - 1
-        if at < 0:
-            return b"", 0, 0
-        blob = self._blobs[at]
-        begin = self.next - self._starts[at]
-        size = min(len(blob) - begin, credit, self.limit - self.next)
-        count = min(count, size // chunk)
-        if count <= 0:
-            return b"", 0, 0
-        self.next += count * chunk
-        return blob, begin, count
+        starts = self._starts
+        left = min(count, min(self.end - self.next, credit, self.limit - self.next) // chunk)
+        runs: list[tuple[bytes | bytearray | memoryview, int, int]] = []
+        at = bisect_right(starts, self.next) - 1
+        while left > 0:
+            blob = self._blobs[at]
+            begin = self.next - starts[at]
+            whole = min(left, (len(blob) - begin) // chunk)
+            if whole:
+                runs.append((blob, begin, whole))
+            else:
+                whole = 1
+                runs.append((self.read(self.next, self.next + chunk), 0, 1))
+            self.next += whole * chunk
+            left -= whole
+            while at + 1 < len(starts) and starts[at + 1] <= self.next:
+                at += 1
+        return runs
 
-    def take(self, room: int, credit: int) -> tuple[int, bytes | bytearray, bool, bool]:
+    def take(self, room: int, credit: int) -> tuple[int, bytes | bytearray | memoryview, bool, bool]:
         """What to send next in ``room`` bytes: ``(offset, data, fin, whether it is new data)``.
 
         Lost data goes first.  Empty data without fin means that there is nothing.

@@ -39,7 +39,7 @@ from .events import (
     StreamArrived,
 )
 from .incoming import Incoming
-from .keys import KeyRing, Seal, pack_nonce
+from .keys import KeyRing, PacketKey, pack_nonce
 from .outgoing import Outgoing, Transmit
 from .parameters import (
     BUSY_QUIET,
@@ -54,6 +54,7 @@ from .parameters import (
 from .receive_stream import ReceiveStream
 from .recovery import Control, Reset, Sent, SentPackets, Stop, StreamData
 from .streams import StreamTable
+from .workspace import Workspace
 
 __all__ = ["CLOSE_NORMAL", "CLOSE_PROTOCOL", "Session", "SessionStats", "SessionTimes"]
 
@@ -82,6 +83,7 @@ class Session:
         times: SessionTimes,
         random_bytes: Callable[[int], bytes],
         now: float,
+        workspace: Workspace | None = None,
     ) -> None:
         self.peer_id = peer_id
         self.initiator = initiator
@@ -108,7 +110,8 @@ class Session:
         self.paths: dict[PathKey, Path] = {}
         #: The path that data travels on, once there is one.
         self.path: Path | None = None
-        self.out = Outgoing(self)
+        workspace = workspace or Workspace()
+        self.out = Outgoing(self, workspace)
         self._incoming = Incoming(self)
         self.events: list[Event] = []
         #: Ids of streams on which a read would now return something, or whose state changed.
@@ -121,7 +124,7 @@ class Session:
         self.last_sent = now
         self._random_bytes = random_bytes
         self._prefix = int.from_bytes(data_prefix(0, local_index), "little")
-        self._decrypt = keys.decrypter(0)
+        self._key = keys.opener(0)
         self._rekeyed_at = now
         self._rekeyed_number = 0
         self._waiting_since = _INFINITY
@@ -229,7 +232,7 @@ class Session:
         readable = self.readable
         unpack = unpack_data_header
         nonce = pack_nonce
-        decrypt = self._decrypt
+        key = self._key
         total = len(data)
         at = 0
         run_first = run_stop = acks.expected
@@ -247,7 +250,7 @@ class Session:
                     stats.dropped_invalid += 1
                     continue
                 prefix, number = unpack(data, start)
-                opener = decrypt if prefix == self._prefix else self._opener(prefix)
+                opener = key if prefix == self._prefix else self._opener(prefix)
                 if opener is None:
                     if (prefix ^ self._prefix) & ~0xFF00:
                         at -= stride
@@ -264,7 +267,7 @@ class Session:
                         stats.dropped_replayed += 1
                         continue
                 try:
-                    plain = opener(nonce(number), data[start + DATA_HEADER_SIZE : stop], None)
+                    plain = opener.decrypt(nonce(number), data[start + DATA_HEADER_SIZE : stop], None)
                 except (InvalidTag, OverflowError):
                     stats.dropped_forged += 1
                     continue
@@ -274,7 +277,7 @@ class Session:
                 authentic += 1
                 if prefix != self._prefix:
                     self._new_epoch(prefix, opener)
-                    decrypt = self._decrypt
+                    key = self._key
                 front = 0
                 if plain[0] == frames.ACK:
                     runs, delay, front = frames.read_ack(plain, 1)
@@ -339,22 +342,22 @@ class Session:
         if opener is None or not self.acks.is_new(number):
             return False
         try:
-            opener(pack_nonce(number), packet[DATA_HEADER_SIZE:], None)
+            opener.decrypt(pack_nonce(number), packet[DATA_HEADER_SIZE:], None)
         except InvalidTag:
             return False
         return True
 
-    def _opener(self, prefix: int) -> Seal | None:
+    def _opener(self, prefix: int) -> PacketKey | None:
         # another epoch of ours, or not ours at all
         if (prefix ^ self._prefix) & ~0xFF00:
             return None
-        return self.keys.decrypter(prefix >> 8 & 0xFF)
+        return self.keys.opener(prefix >> 8 & 0xFF)
 
-    def _new_epoch(self, prefix: int, opener: Seal) -> None:
+    def _new_epoch(self, prefix: int, opener: PacketKey) -> None:
         epoch = prefix >> 8 & 0xFF
         if epoch == self.keys.generation & 0xFF:
             self._prefix = prefix
-            self._decrypt = opener
+            self._key = opener
             self.keys.on_received(epoch)
 
     def _heard_on_new_path(self, path: Path, now: float) -> None:

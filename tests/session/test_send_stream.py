@@ -23,7 +23,7 @@ def test_every_byte_is_sent_until_acknowledged_and_never_another(seed: int) -> N
     end_received = False
     new_bytes = 0
 
-    def took(offset: int, data: bytes | bytearray, fin: bool) -> None:
+    def took(offset: int, data: bytes | bytearray | memoryview, fin: bool) -> None:
         nonlocal end_received
         assert bytes(data) == written[offset : offset + len(data)]
         for i, value in enumerate(data):
@@ -64,11 +64,12 @@ def test_every_byte_is_sent_until_acknowledged_and_never_another(seed: int) -> N
         elif action == 3:
             chunk = rng.choice((100, 1000, 1300))
             start = stream.next
-            blob, at, count = stream.take_bulk(chunk, rng.randrange(1, 20), rng.choice((0, 1500, HUGE)))
-            assert stream.next == start + count * chunk
-            new_bytes += count * chunk
-            for i in range(count):
-                took(start + i * chunk, blob[at + i * chunk : at + (i + 1) * chunk], False)
+            for blob, at, count in stream.take_bulk(chunk, rng.randrange(1, 20), rng.choice((0, 1500, HUGE))):
+                new_bytes += count * chunk
+                for begin in range(at, at + count * chunk, chunk):
+                    took(start, blob[begin : begin + chunk], False)
+                    start += chunk
+            assert stream.next == start
         elif action == 4:
             send(rng.choice((1, 50, 1300)), rng.choice((0, 10, HUGE)))
         elif under_way:
@@ -187,3 +188,32 @@ def test_a_write_does_not_change_what_was_taken() -> None:
     _, second, _, _ = stream.take(10, HUGE)
     assert (bytes(first), bytes(second)) == (b"ab", b"cdef")
     assert bytes(stream.read(0, 6)) == b"abcdef"
+
+
+@pytest.mark.parametrize("sizes", [[50_000], [9000, 9001, 9002], [100] * 200 + [20_000], [8192] * 5])
+def test_bulk_crosses_from_one_write_to_the_next(sizes: list[int]) -> None:
+    stream = SendStream(0, 1 << 30, 3)
+    rng = random.Random(1)
+    data = b""
+    for size in sizes:
+        data += (part := rng.randbytes(size))
+        stream.write(memoryview(part) if size % 2 else part)
+    got = b""
+    while runs := stream.take_bulk(1355, rng.randrange(1, 20), 1 << 30):
+        for buffer, at, count in runs:
+            got += buffer[at : at + count * 1355]
+        assert stream.next == len(got)
+    assert got == data[: len(data) // 1355 * 1355]
+    assert stream.take_bulk(1355, 0, 1 << 30) == []
+    _, rest, _, _ = stream.take(1355, 1 << 30)
+    assert got + rest == data
+
+
+def test_what_the_program_may_change_is_copied_and_what_it_may_not_is_not() -> None:
+    stream = SendStream(0, 1 << 30, 3)
+    for owner in (bytearray(b"x" * 20_000), b"x" * 20_000):
+        stream.write(memoryview(owner)[:10_000])
+        if isinstance(owner, bytearray):
+            owner[:] = b"y" * 20_000
+    assert stream.take(20_000, 1 << 30)[1] == b"x" * 20_000
+    assert [type(blob) for blob in stream._blobs] == [bytes, memoryview]
