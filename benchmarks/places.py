@@ -62,8 +62,8 @@ def _nats() -> Iterator[Place]:
     delay = 0.005
     with KernelInternet("nmb") as lab:
         relay = lab.host("r", delay=delay)
-        a = lab.nat("na", kind="port-restricted").host("a", delay=delay)
-        b = lab.nat("nb", kind="port-restricted").host("b", delay=delay)
+        a = lab.nat("na", kind="port-preserving").host("a", delay=delay)
+        b = lab.nat("nb", kind="port-preserving").host("b", delay=delay)
         yield Place(server=Spot.on(a), client=Spot.on(b), relay=Spot.on(relay), datagram=1400)
 
 

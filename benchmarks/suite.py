@@ -58,6 +58,7 @@ SUBJECTS: dict[str, Entry] = {
     "net-mesh": _entry("net-mesh", "rival_net_mesh", "net-mesh"),
     "iroh": _entry("iroh", "rival_iroh", "iroh"),
     "aiortc": _entry("aiortc data channel", "rival_aiortc", "aiortc", "aioice", "pylibsrtp"),
+    "aioice": attrs.evolve(_entry("aioice, signaling by the relay", "rival_aioice", "aioice"), variant=True),
 }
 
 

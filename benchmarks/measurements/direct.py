@@ -32,11 +32,12 @@ async def measure(subject: Subject, where: str, settings: dict[str, Any]) -> dic
 DIRECT = (
     Measurement(
         name="direct",
-        title="Time to a direct path, port-restricted NATs, 40 ms of round trip over the relay",
+        title="Time to a direct path between home routers, 40 ms of round trip over the relay",
         place="NATs",
         client=f"{__name__}:measure",
         metrics=_METRICS,
         settings={"size": 100},
-        without=("limit", "tcp"),
+        variants=("aioice",),
+        without=("limit", "tcp", "iroh", "aiortc"),
     ),
 )

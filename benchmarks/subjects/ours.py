@@ -30,6 +30,13 @@ class Subject(OnTrio):
             config,
         )
 
+    async def _settle(self, node: netmesh_trio.Node) -> None:
+        """Wait until the node is what one that has run for a while is: connected, and seen from outside."""
+        if self.relay_at is not None:
+            await node.wait_connected()
+            while self.direct and node.reflex_addr is None:  # noqa: ASYNC110 - it is before the clock starts
+                await trio.sleep(0.01)
+
     async def relay(self, ready: Callable[[str], None]) -> None:
         """As :meth:`benchmarks.subject.Subject.relay`."""
         async with self._node() as node:
@@ -52,16 +59,14 @@ class Subject(OnTrio):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(count)
                 nursery.start_soon(trio.serve_listeners, handle, [node.listen(_SERVICE)])
-                if self.relay_at is not None:
-                    await node.wait_connected()
+                await self._settle(node)
                 ready(str(node.addresses[0]) if self.relay_at is None else str(node.peer_id))
 
     @asynccontextmanager
     async def endpoint(self) -> AsyncIterator[Endpoint]:
         """As :meth:`benchmarks.subject.Subject.endpoint`."""
         async with self._node(direct=self.direct) as node:
-            if self.relay_at is not None:
-                await node.wait_connected()
+            await self._settle(node)
             yield _Endpoint(node)
 
 
