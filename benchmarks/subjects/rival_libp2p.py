@@ -14,6 +14,7 @@ from libp2p.custom_types import TProtocol
 from libp2p.network.stream.exceptions import StreamEOF, StreamError, StreamReset
 from libp2p.peer.peerinfo import info_from_p2p_addr
 from libp2p.relay.circuit_v2.config import RelayConfig
+from libp2p.relay.circuit_v2.dcutr import DCUtRProtocol
 from libp2p.relay.circuit_v2.protocol import PROTOCOL_ID, CircuitV2Protocol
 from libp2p.relay.circuit_v2.resources import RelayLimits
 from libp2p.relay.circuit_v2.transport import CircuitV2Transport
@@ -74,8 +75,10 @@ class Subject(OnTrio):
 async def _circuits(host: Any, *, hop: bool) -> AsyncIterator[Any]:
     """Run the relay protocol on a host, as a relay or at either end; its transport."""
     protocol = CircuitV2Protocol(host, _LIMITS, allow_hop=hop)
-    async with background_trio_service(protocol):
+    punching = DCUtRProtocol(host)
+    async with background_trio_service(protocol), background_trio_service(punching):
         await protocol.event_started.wait()
+        await punching.event_started.wait()
         yield CircuitV2Transport(host, protocol, RelayConfig(limits=_LIMITS))
 
 
@@ -121,6 +124,11 @@ class _Link(Link):
     def __init__(self, host: Any, peer_id: Any) -> None:
         self._host = host
         self._peer_id = peer_id
+
+    async def wait_direct(self) -> None:
+        # what BasicHost notes when a DCUtRProtocol is made for it
+        if not await self._host._dcutr_protocol.initiate_hole_punch(self._peer_id):
+            raise NotOffered("its hole punch failed")
 
     async def _open(self) -> _Stream:
         return _Stream(await self._host.new_stream(self._peer_id, [_PROTOCOL]))
