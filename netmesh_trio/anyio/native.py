@@ -77,7 +77,10 @@ class NativeBytes:
 
     def __init__(self, stream: streams.Stream) -> None:
         self._stream = stream
-        self.reset = stream.reset
+
+    def reset(self, code: int) -> None:
+        """End both directions at once."""
+        self._stream.reset(code)
 
     async def receive(self, max_bytes: int) -> bytes:
         """Some bytes."""

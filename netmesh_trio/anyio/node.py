@@ -187,7 +187,7 @@ class Peer(anyio.TypedAttributeProvider):
         self._peer = peer
         self._port = port
         #: Its identity.
-        self.peer_id = peer.peer_id
+        self.peer_id: PeerId = peer.peer_id
 
     def __repr__(self) -> str:
         return repr(self._peer)

@@ -69,7 +69,7 @@ class BindingHelper:
         self._budgets = budgets
         self._watched: dict[bytes, _Watched] = {}
         #: Canaries sent back.
-        self.sent = 0
+        self.sent: int = 0
 
     def on_request(self, live: LiveSession, address: Address, message: HelpRequest) -> bool:
         """Watch for a canary with this token, or send one where that came from; whether it was done."""
@@ -130,7 +130,7 @@ class Bindings:
         self._examined: object = None
         self._changed = trio.Event()
         #: Set at the end of a search, whatever it found.
-        self.known = trio.Event()
+        self.known: trio.Event = trio.Event()
 
     @property
     def alive(self) -> float | None:

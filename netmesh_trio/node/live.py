@@ -55,17 +55,17 @@ class LiveSession(Scheduled):
 
     def __init__(self, engine: Engine, session: Session, peer: Peer) -> None:
         super().__init__()
-        self.engine = engine
-        self.session = session
-        self.peer = peer
+        self.engine: Engine = engine
+        self.session: Session = session
+        self.peer: Peer = peer
         self.streams: dict[int, Stream] = {}
         #: Streams of the peer's whose service name has not wholly arrived.
         self._unnamed: dict[int, bytearray] = {}
-        self.remote_services = set(session.remote.service_tags)
+        self.remote_services: set[bytes] = set(session.remote.service_tags)
         self._services_version = 0
         #: Another session with the peer took over; this one ends when its streams do.
-        self.retired = False
-        self.touched = False
+        self.retired: bool = False
+        self.touched: bool = False
         self._driving = False
         self.why_closed: str | None = None
 

@@ -100,9 +100,9 @@ class Services:
         self._on_change = on_change
         self._listeners: dict[bytes, Listener] = {}
         self._datagrams: dict[bytes, trio.MemorySendChannel[Datagram]] = {}
-        self.dropped_datagrams = 0
+        self.dropped_datagrams: int = 0
         self.refused_streams = 0
-        self.version = 0
+        self.version: int = 0
 
     def tags(self) -> tuple[bytes, ...]:
         """The :func:`service_tag` of every name that streams may be opened for."""

@@ -46,12 +46,12 @@ class Cubic:
 
     def __init__(self, segment: int) -> None:
         self._segment = segment
-        self.window = float(_INITIAL_SEGMENTS * segment)
-        self.ssthresh = float("inf")
-        self.in_flight = 0
+        self.window: float = float(_INITIAL_SEGMENTS * segment)
+        self.ssthresh: float = float("inf")
+        self.in_flight: int = 0
         #: Set by the sender when the window, not the program, held it back since the last acknowledgement.
-        self.limited = False
-        self.recovery_start = -1.0
+        self.limited: bool = False
+        self.recovery_start: float = -1.0
         self._window_max = 0.0
         self._prior = 0.0
         self._epoch = -1.0

@@ -21,17 +21,17 @@ class MtuSearch:
     __slots__ = ("_ceiling", "_failures", "_retry_at", "current", "large_lost", "limit", "outstanding", "quiet_until")
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.current = min(BASE_DATAGRAM_SIZE, limit)
+        self.limit: int = limit
+        self.current: int = min(BASE_DATAGRAM_SIZE, limit)
         #: Size of the probe in flight, or 0.
-        self.outstanding = 0
+        self.outstanding: int = 0
         self._ceiling = limit + 1
         self._failures = 0
         self._retry_at = float("inf")
         #: Before this time there is nothing to probe.
-        self.quiet_until = float("-inf")
+        self.quiet_until: float = float("-inf")
         #: Times that packets above the base size were lost since one of them was last acknowledged.
-        self.large_lost = 0
+        self.large_lost: int = 0
 
     def next_probe(self, now: float) -> int:
         """The size to probe now, or 0.  Sizes go up; a step that fails three times is the ceiling for ten minutes."""

@@ -58,37 +58,37 @@ class Path:
     )
 
     def __init__(self, key: PathKey, *, via: PeerId | None, mtu_limit: int, now: float) -> None:
-        self.key = key
-        self.via = via
+        self.key: PathKey = key
+        self.via: PeerId | None = via
         self.kind = PathKind.RELAYED if isinstance(key, bytes) else PathKind.DIRECT
         #: What goes in front of every packet: the circuit header, or nothing.
-        self.prefix = circuit_header(key) if isinstance(key, bytes) else b""
+        self.prefix: bytes = circuit_header(key) if isinstance(key, bytes) else b""
         self.overhead = DATA_OVERHEAD + (CIRCUIT_HEADER_SIZE if self.prefix else 0)
-        self.rtt = RttEstimator()
-        self.congestion = Cubic(BASE_DATAGRAM_SIZE)
-        self.pacer = Pacer(BASE_DATAGRAM_SIZE)
-        self.mtu = MtuSearch(mtu_limit)
+        self.rtt: RttEstimator = RttEstimator()
+        self.congestion: Cubic = Cubic(BASE_DATAGRAM_SIZE)
+        self.pacer: Pacer = Pacer(BASE_DATAGRAM_SIZE)
+        self.mtu: MtuSearch = MtuSearch(mtu_limit)
         #: Plaintext bytes of a full packet.
-        self.chunk = self.mtu.current - self.overhead
-        self.validated = False
+        self.chunk: int = self.mtu.current - self.overhead
+        self.validated: bool = False
         #: No answer to repeated probes; another path is to be preferred.
-        self.suspect = False
+        self.suspect: bool = False
         #: Gone for good: the circuit was closed.
-        self.failed = False
-        self.created = now
-        self.last_received = now
+        self.failed: bool = False
+        self.created: float = now
+        self.last_received: float = now
         #: Since when something is under way without any of it being acknowledged.
-        self.waiting_since = now
-        self.eliciting_in_flight = 0
-        self.largest_acked = -1
-        self.loss_time = float("inf")
-        self.pto_count = 0
+        self.waiting_since: float = now
+        self.eliciting_in_flight: int = 0
+        self.largest_acked: int = -1
+        self.loss_time: float = float("inf")
+        self.pto_count: int = 0
         #: When the first of the :attr:`pto_count` probes went out.
-        self.doubted_at = now
+        self.doubted_at: float = now
         #: Challenges under way: token to the time it was sent.
         self.tokens: dict[bytes, float] = {}
         #: Punch attempts that send challenges here, at times of their own.
-        self.trains = 0
+        self.trains: int = 0
         #: Among direct paths the lower goes first: 0 in the same network, 1 elsewhere.
         self.rank = 0 if isinstance(key, tuple) and _is_near(key[1]) else 1
 

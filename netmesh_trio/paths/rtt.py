@@ -19,10 +19,11 @@ class RttEstimator:
     __slots__ = ("latest", "minimum", "samples", "smoothed", "variation")
 
     def __init__(self) -> None:
-        self.latest = self.smoothed = INITIAL_RTT
-        self.variation = INITIAL_RTT / 2
-        self.minimum = float("inf")
-        self.samples = 0
+        self.latest: float = INITIAL_RTT
+        self.smoothed: float = INITIAL_RTT
+        self.variation: float = INITIAL_RTT / 2
+        self.minimum: float = float("inf")
+        self.samples: int = 0
 
     def sample(self, rtt: float, ack_delay: float) -> None:
         """Take in one measurement; ``ack_delay`` is what the other side says it held the answer back."""

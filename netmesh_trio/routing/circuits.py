@@ -229,27 +229,27 @@ class Leg:
         limits: RelayLimits,
         now: float,
     ) -> None:
-        self.id = circuit_id
+        self.id: bytes = circuit_id
         """The id on this leg, in both directions."""
-        self.peer = peer
+        self.peer: PeerId = peer
         """The neighbor at the other end of this leg."""
-        self.target = target
+        self.target: PeerId = target
         """Where the circuit is to end."""
-        self.asked = asked
+        self.asked: bool = asked
         """Whether :attr:`peer` asked for the circuit (else we asked it)."""
         self.route: object = None
         """For the driver's own use, such as the session to send with; the table never looks at
         it."""
-        self.last_used = now
+        self.last_used: float = now
         """When a packet last came in on this leg."""
-        self.packets = 0
+        self.packets: int = 0
         """Packets that came in on this leg and were forwarded."""
-        self.bytes = 0
-        self.dropped = 0
+        self.bytes: int = 0
+        self.dropped: int = 0
         """Packets that came in on this leg over its budget."""
-        self.byte_tokens = limits.burst_bytes
-        self.packet_tokens = limits.burst_packets
-        self.refilled = now
+        self.byte_tokens: float = limits.burst_bytes
+        self.packet_tokens: float = limits.burst_packets
+        self.refilled: float = now
 
     def __repr__(self) -> str:
         return f"<Leg {self.id.hex()} of {self.peer!r} to {self.target!r}>"
@@ -316,7 +316,7 @@ class RelayTable:
         limits: RelayLimits | None = None,
     ) -> None:
         self.policy: RelayPolicy = policy
-        self.limits = RelayLimits() if limits is None else limits
+        self.limits: RelayLimits = RelayLimits() if limits is None else limits
         self._is_member = is_member
         self._legs: dict[bytes, Leg] = {}
         self._neighbors: dict[PeerId, _Neighbor] = {}

@@ -150,8 +150,8 @@ class AnnouncementStore:
 
     def __init__(self, self_id: PeerId, limits: StoreLimits | None = None) -> None:
         self.self_id = self_id
-        self.limits = StoreLimits() if limits is None else limits
-        self.graph = MeshGraph()
+        self.limits: StoreLimits = StoreLimits() if limits is None else limits
+        self.graph: MeshGraph = MeshGraph()
         """The living announcements, for :func:`~netmesh_trio.routing.find_next_hops`; not to be
         changed by others."""
         self._entries: dict[PeerId, _Entry] = {}

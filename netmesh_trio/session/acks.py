@@ -36,14 +36,14 @@ class AckTracker:
     def __init__(self) -> None:
         self._received = RangeSet()
         #: Everything below counts as seen.
-        self.floor = 0
+        self.floor: int = 0
         #: One more than the largest received.
-        self.expected = 0
-        self.largest_at = 0.0
+        self.expected: int = 0
+        self.largest_at: float = 0.0
         #: Packets received since the last acknowledgement that ask for one.
-        self.eliciting = 0
-        self.immediate = False
-        self.deadline = float("inf")
+        self.eliciting: int = 0
+        self.immediate: bool = False
+        self.deadline: float = float("inf")
         # no run that ends before is told any more; what takes its place when the time comes
         self._oldest = self._mark = 0
         self._marked_at = 0.0

@@ -172,7 +172,7 @@ class SourceLimiter:
         self._burst = burst
         self._capacity = capacity
         self._buckets: OrderedDict[bytes, TokenBucket] = OrderedDict()
-        self.evicted = 0
+        self.evicted: int = 0
 
     def __len__(self) -> int:
         return len(self._buckets)

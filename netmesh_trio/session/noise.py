@@ -134,8 +134,8 @@ class CipherState:
     __slots__ = ("_aead", "key", "nonce")
 
     def __init__(self, key: bytes | None = None) -> None:
-        self.key = key
-        self.nonce = 0
+        self.key: bytes | None = key
+        self.nonce: int = 0
         self._aead = None if key is None else ChaCha20Poly1305(key)
 
     def __repr__(self) -> str:
@@ -176,7 +176,7 @@ class SymmetricState:
 
     def __init__(self, protocol_name: bytes) -> None:
         if len(protocol_name) <= KEY_SIZE:
-            self.hash = protocol_name.ljust(KEY_SIZE, b"\0")
+            self.hash: bytes = protocol_name.ljust(KEY_SIZE, b"\0")
         else:
             self.hash = hashlib.blake2s(protocol_name).digest()
         self._chaining_key = self.hash

@@ -23,8 +23,8 @@ class PieceBudget:
     __slots__ = ("limit", "used")
 
     def __init__(self, limit: int = 65536) -> None:
-        self.limit = limit
-        self.used = 0
+        self.limit: int = limit
+        self.used: int = 0
 
 
 class ReceiveStream:
@@ -48,12 +48,12 @@ class ReceiveStream:
     )
 
     def __init__(self, stream_id: int, window: int, budget: PieceBudget | None = None) -> None:
-        self.id = stream_id
-        self.window = window
-        self.limit = window
-        self.next = 0
-        self.consumed = 0
-        self.highest = 0
+        self.id: int = stream_id
+        self.window: int = window
+        self.limit: int = window
+        self.next: int = 0
+        self.consumed: int = 0
+        self.highest: int = 0
         self.final_size: int | None = None
         self.reset_code: int | None = None
         #: We asked the peer to stop; what still comes is acknowledged and thrown away.

@@ -23,10 +23,10 @@ class StreamData:
     __slots__ = ("fin", "length", "offset", "stream")
 
     def __init__(self, stream: SendStream, offset: int, length: int, fin: bool) -> None:
-        self.stream = stream
-        self.offset = offset
-        self.length = length
-        self.fin = fin
+        self.stream: SendStream = stream
+        self.offset: int = offset
+        self.length: int = length
+        self.fin: bool = fin
 
 
 class Control:
@@ -35,7 +35,7 @@ class Control:
     __slots__ = ("frame",)
 
     def __init__(self, frame: bytes) -> None:
-        self.frame = frame
+        self.frame: bytes = frame
 
 
 class Reset:
@@ -44,8 +44,8 @@ class Reset:
     __slots__ = ("frame", "stream")
 
     def __init__(self, stream: SendStream, frame: bytes) -> None:
-        self.stream = stream
-        self.frame = frame
+        self.stream: SendStream = stream
+        self.frame: bytes = frame
 
 
 class Stop:
@@ -54,8 +54,8 @@ class Stop:
     __slots__ = ("frame", "stream_id")
 
     def __init__(self, stream_id: int, frame: bytes) -> None:
-        self.stream_id = stream_id
-        self.frame = frame
+        self.stream_id: int = stream_id
+        self.frame: bytes = frame
 
 
 class Window:
@@ -64,7 +64,7 @@ class Window:
     __slots__ = ("stream_ids",)
 
     def __init__(self, stream_ids: Sequence[int]) -> None:
-        self.stream_ids = stream_ids
+        self.stream_ids: Sequence[int] = stream_ids
 
 
 FrameRecord = StreamData | Control | Reset | Stop | Window
@@ -91,17 +91,17 @@ class Sent:
         frames: Sequence[FrameRecord],
         probe: bool = False,
     ) -> None:
-        self.first = first
-        self.last = last
-        self.size = size
-        self.path = path
-        self.time = time
-        self.stream = stream
-        self.offset = offset
-        self.chunk = chunk
-        self.frames = frames
+        self.first: int = first
+        self.last: int = last
+        self.size: int = size
+        self.path: Path = path
+        self.time: float = time
+        self.stream: SendStream | None = stream
+        self.offset: int = offset
+        self.chunk: int = chunk
+        self.frames: Sequence[FrameRecord] = frames
         #: A probe for a larger datagram: its loss says nothing about congestion.
-        self.probe = probe
+        self.probe: bool = probe
 
     @property
     def total(self) -> int:

@@ -50,20 +50,20 @@ class StreamTable:
         self._parity = 0 if initiator else 1
         self._next_id = self._parity
         # what we may open, and the peer
-        self.open_limit = peer_max_streams
-        self.opened = 0
+        self.open_limit: int = peer_max_streams
+        self.opened: int = 0
         self._max_streams = max_streams
         self._accept_limit = self._told_limit = max_streams
         self._accepted = RangeSet()  # by number, not id; closed ones stay in it
-        self.peer_open = 0
+        self.peer_open: int = 0
         # flow control of the session: total bytes of new stream data
         self.sent = 0
-        self.send_limit = peer_session_limit
+        self.send_limit: int = peer_session_limit
         self._peer_stream_limit = peer_stream_limit
-        self.received = 0
-        self.consumed = 0
+        self.received: int = 0
+        self.consumed: int = 0
         self._session_window = session_window
-        self.receive_limit = session_window
+        self.receive_limit: int = session_window
         self._stream_window = stream_window
         #: Streams (or :data:`SESSION`) whose limits are to be told to the peer.
         self.window_dirty: set[int] = set()

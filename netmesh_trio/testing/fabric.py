@@ -32,7 +32,7 @@ class Fabric:
         self.segments = segments
         self.receive_buffer = receive_buffer
         self.resolution = resolution
-        self.schedule = Schedule()
+        self.schedule: Schedule = Schedule()
         self.blocked: set[tuple[Host, Host]] = set()
         self.on_packet: Callable[[Packet], Verdict | None] | None = None
         self.unroutable = 0

@@ -56,8 +56,8 @@ class Ledger:
 
     def __init__(self, tag: str, seed: int) -> None:
         self.tag = tag
-        self.internet = f"{tag}-internet"
-        self.random = random.Random(seed)
+        self.internet: str = f"{tag}-internet"
+        self.random: random.Random = random.Random(seed)
         self.names: list[str] = []
         self.links: list[ShapedLink] = []
         self.hosts: list[Host] = []
@@ -115,13 +115,13 @@ class Machine:
         self.ledger = ledger
         self.name = name
         """As given."""
-        self.namespace = ledger.namespace(name)
+        self.namespace: str = ledger.namespace(name)
         """The name of the namespace, as ``ip netns`` lists it."""
         self.parent = parent
         """The gateway that it is behind; None on the internet itself."""
-        self.address = ""
+        self.address: str = ""
         """Its own address: private behind a NAT, else public."""
-        self.mtu = 1500
+        self.mtu: int = 1500
         """Of its link, bytes."""
         self._port = ""
         self._link: ShapedLink | None = None

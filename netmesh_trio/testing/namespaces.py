@@ -123,7 +123,7 @@ class KernelInternet:
     def __init__(self, prefix: str = "nmt", *, seed: int = 0) -> None:
         self.prefix = prefix
         self._ledger = Ledger(f"{prefix}-{own_tag()}-{os.urandom(2).hex()}", seed)
-        self.namespace = self._ledger.internet
+        self.namespace: str = self._ledger.internet
         """The name of the namespace in the middle, which routes between the public addresses."""
         self._owner = os.getpid()
         self._replaced_handler = False

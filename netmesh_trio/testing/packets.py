@@ -47,13 +47,13 @@ class Train:
         data: bytes,
         segment_size: int,
     ) -> None:
-        self.origin = origin
-        self.source = source
-        self.destination = destination
-        self.data = data
-        self.segment_size = segment_size
-        self.count = -(-len(data) // segment_size) if data else 1
-        self.wire_size = len(data) + self.count * header_size(destination)
+        self.origin: Host | None = origin
+        self.source: Address = source
+        self.destination: Address = destination
+        self.data: bytes = data
+        self.segment_size: int = segment_size
+        self.count: int = -(-len(data) // segment_size) if data else 1
+        self.wire_size: int = len(data) + self.count * header_size(destination)
 
     def of(self, data: bytes) -> Train:
         """Another train on the same way, with other bytes cut the same."""

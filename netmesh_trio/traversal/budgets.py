@@ -28,7 +28,7 @@ class WindowBudget(Generic[K]):
         # ordered by the last taking, so that the first is the first to be forgotten
         self._taken: dict[K, deque[float]] = {}
         #: How often a taking was refused.
-        self.refused = 0
+        self.refused: int = 0
 
     def take(self, key: K, now: float) -> bool:
         """Take once, if the budget of the key allows it."""

@@ -71,7 +71,7 @@ class PunchRequests:
         self._limit = limit
         self._requests: dict[bytes, tuple[PeerId, PeerId]] = {}
         #: Answers to nothing that was asked.
-        self.unmatched = 0
+        self.unmatched: int = 0
 
     def expect(self, punch_id: bytes, coordinator: PeerId, target: PeerId) -> bool:
         """We ask ``coordinator`` for ``target``; False if too many requests are open."""
@@ -118,9 +118,9 @@ class IntroduceGuard:
         self._max_trains = max_trains
         self._trains: dict[bytes, Train] = {}
         #: Our own requests.
-        self.requests = PunchRequests()
+        self.requests: PunchRequests = PunchRequests()
         #: Introductions dropped, by verdict.
-        self.dropped = {verdict: 0 for verdict in Verdict if verdict is not Verdict.ACCEPTED}
+        self.dropped: dict[Verdict, int] = {verdict: 0 for verdict in Verdict if verdict is not Verdict.ACCEPTED}
 
     def on_introduce(
         self, introduce: PunchIntroduce, introducer: PeerId, known_hosts: Collection[str] | None, now: float

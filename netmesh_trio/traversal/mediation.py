@@ -79,9 +79,9 @@ class Coordinator:
         self._max_lead = max_lead
         self._budget: WindowBudget[PeerId] = WindowBudget(limit, period, max_requesters)
         #: Pairs introduced.
-        self.introduced = 0
+        self.introduced: int = 0
         #: Requests declined, by reason.
-        self.rejected = dict.fromkeys(RejectReason, 0)
+        self.rejected: dict[RejectReason, int] = dict.fromkeys(RejectReason, 0)
 
     def on_request(
         self,

@@ -223,9 +223,9 @@ class ReflexProbes:
         self._limit = limit
         self._probes: dict[bytes, Probe] = {}  # oldest first
         #: Requests that were not answered in time.
-        self.expired = 0
+        self.expired: int = 0
         #: Answers that belonged to no request.
-        self.unmatched = 0
+        self.unmatched: int = 0
 
     def start(
         self, peer: PeerId, observer: Address | None, now: float, random_bytes: Callable[[int], bytes]

@@ -107,8 +107,8 @@ ACK_MAX_RANGES = 32
 CONTROL_MAX_PAYLOAD = 1100
 
 STREAM_HEADER_SIZE = 13
-pack_stream_header = struct.Struct(">BIQ").pack
-pack_stream_len_header = struct.Struct(">BIQH").pack
+pack_stream_header: Callable[[int, int, int], bytes] = struct.Struct(">BIQ").pack
+pack_stream_len_header: Callable[[int, int, int, int], bytes] = struct.Struct(">BIQH").pack
 unpack_stream: Callable[[bytes, int], tuple[int, int]] = struct.Struct(">IQ").unpack_from
 unpack_stream_len: Callable[[bytes, int], tuple[int, int, int]] = struct.Struct(">IQH").unpack_from
 unpack_reset: Callable[[bytes, int], tuple[int, int, int]] = struct.Struct(">IIQ").unpack_from

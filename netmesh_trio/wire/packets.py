@@ -22,6 +22,7 @@ bytes must be zero, so nothing in the header can be changed unnoticed.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 __all__ = [
     "BASE_DATAGRAM_SIZE",
@@ -64,7 +65,7 @@ BASE_DATAGRAM_SIZE = 1200
 
 _PREFIX = struct.Struct("<BBHI")
 #: ``(first eight bytes as an integer, counter)`` of a DATA packet, in one call.
-unpack_data_header = struct.Struct("<QQ").unpack_from
+unpack_data_header: Callable[..., tuple[int, int]] = struct.Struct("<QQ").unpack_from
 
 
 def data_prefix(epoch: int, index: int) -> bytes:

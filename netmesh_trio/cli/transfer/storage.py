@@ -205,7 +205,7 @@ class Incoming:
         self._partial = partial_name(entry)
         self._state = new_hash()
         self._ours = False
-        self.received = offset
+        self.received: int = offset
         try:
             self._folder = store.parent(entry, create=True)
         except OSError as error:

@@ -23,10 +23,10 @@ class Gate:
     def __init__(self, reporter: Reporter, limit: int = LIMIT) -> None:
         self._reporter = reporter
         self._limit = limit
-        self.running = 0
-        self.opened = 0
-        self.failed = 0
-        self.total = Carried()
+        self.running: int = 0
+        self.opened: int = 0
+        self.failed: int = 0
+        self.total: Carried = Carried()
 
     @property
     def full(self) -> bool:
