@@ -43,7 +43,7 @@ from .node.node import Node, open_node
 from .node.peer import Peer
 from .node.services import Datagram, Listener
 from .node.streams import Stream
-from .stats import NodeStats
+from .stats import NodeStats, PeerStats
 from .traversal.classify import NatType
 from .traversal.config import TraversalConfig
 from .traversal.errors import TraversalError
@@ -81,6 +81,7 @@ __all__ = [
     "PeerConnected",
     "PeerDisconnected",
     "PeerId",
+    "PeerStats",
     "PeerUnreachableError",
     "ServiceInUseError",
     "ServiceNotFoundError",

@@ -1,4 +1,4 @@
-"""Counters of a node.  All only grow; a snapshot is frozen."""
+"""Counters of a node and of a peer.  Snapshots are frozen."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import attrs
 
 from .reprs import show_changed
 
-__all__ = ["NodeStats"]
+__all__ = ["NodeStats", "PeerStats"]
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class NodeStats:
-    """A snapshot of what a node did and dropped."""
+    """A snapshot of what a node did and dropped.  All counters only grow."""
 
     sessions: int
     half_open: int
@@ -48,6 +48,25 @@ class NodeStats:
     reflex_unmatched: int = 0
     #: Canaries sent so that others find out what their NAT lets in.
     canaries_sent: int = 0
+
+    def __repr__(self) -> str:
+        return show_changed(self)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class PeerStats:
+    """A snapshot of what the sessions with a peer carried that are up now."""
+
+    sessions: int
+    #: Streams that are open, of both sides.
+    streams: int
+    packets_received: int
+    packets_sent: int
+    #: Packets sent that got lost; what was in them was sent again.
+    packets_lost: int
+    #: UDP payload, bytes.
+    bytes_received: int
+    bytes_sent: int
 
     def __repr__(self) -> str:
         return show_changed(self)

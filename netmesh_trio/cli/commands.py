@@ -22,6 +22,7 @@ from netmesh_trio.cli.ping import ping
 from netmesh_trio.cli.repl import repl
 from netmesh_trio.cli.serve import node
 from netmesh_trio.cli.tunnels import expose, forward
+from netmesh_trio.cli.watching import watch
 
 __all__ = ["cli", "run"]
 
@@ -40,7 +41,7 @@ def cli(ctx: click.Context) -> None:
         ctx.exit(2)
 
 
-for _command in (identity, node, netcheck, ping, send, receive, expose, forward, bench, repl, demo):
+for _command in (identity, node, netcheck, ping, watch, send, receive, expose, forward, bench, repl, demo):
     cli.add_command(_command)
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "parse_peer",
     "parse_value",
     "quiet_node_options",
+    "relay_option",
     "verbose_option",
 ]
 
@@ -139,6 +140,17 @@ def json_option(function: _Function) -> _Function:
         expose_value=False,
         help="Print events as JSON, one object a line, for programs.",
     )(function)
+
+
+def relay_option(default: RelayPolicy) -> Callable[[_Function], _Function]:
+    """Add ``--relay``."""
+    return click.option(
+        "--relay",
+        type=click.Choice(["off", "members", "any"]),
+        default=default,
+        show_default=True,
+        help="Whose traffic to carry: nobody's, that of its private mesh, that of any node.",
+    )
 
 
 def _start_logging(ctx: click.Context, param: click.Parameter, value: bool) -> None:

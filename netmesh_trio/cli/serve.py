@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import click
 
-from netmesh_trio.cli.options import NodeOptions, node_options
+from netmesh_trio.cli.options import NodeOptions, node_options, relay_option
 from netmesh_trio.cli.output import Reporter
 
 __all__ = ["node"]
 
 
 @click.command()
-@click.option(
-    "--relay",
-    type=click.Choice(["off", "members", "any"]),
-    default="any",
-    show_default=True,
-    help="Whose traffic to carry: nobody's, that of its private mesh, that of any node.",
-)
+@relay_option("any")
 @node_options
 @click.pass_obj
 def node(reporter: Reporter, node: NodeOptions) -> int:

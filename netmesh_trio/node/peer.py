@@ -15,6 +15,7 @@ from ..events import PathKind, PathReport
 from ..identity import PeerId
 from ..paths.path import Path
 from ..session.streams import DEFAULT_PRIORITY
+from ..stats import PeerStats
 from ..traversal.errors import TraversalError, UnsupportedError
 from ..wire.hello import service_tag
 from .services import encode_service
@@ -155,6 +156,20 @@ class Peer:
         """Bytes that a datagram to a service with a short name may have on the present path; 0 without a session."""
         live = self.live
         return 0 if live is None else max(0, live.session.max_datagram_payload - 16)
+
+    def statistics(self) -> PeerStats:
+        """A frozen snapshot of the counters of the present sessions."""
+        sessions = [live.session for live in self.sessions]
+        stats = [session.stats for session in sessions]
+        return PeerStats(
+            sessions=len(sessions),
+            streams=sum(len(session.streams.sending.keys() | session.streams.receiving.keys()) for session in sessions),
+            packets_received=sum(s.packets_received for s in stats),
+            packets_sent=sum(s.packets_sent for s in stats),
+            packets_lost=sum(s.packets_lost for s in stats),
+            bytes_received=sum(s.bytes_received for s in stats),
+            bytes_sent=sum(s.bytes_sent for s in stats),
+        )
 
     async def aclose(self) -> None:
         """End the sessions with the peer; its streams break on both sides."""

@@ -90,7 +90,7 @@ VALUES: list[tuple[object, str]] = [
 ]
 
 # Those that only a running node makes: see below.
-LIVE = {"Node", "Peer", "Stream", "Listener", "NodeStats"}
+LIVE = {"Node", "Peer", "Stream", "Listener", "NodeStats", "PeerStats"}
 
 
 @pytest.mark.parametrize(("value", "shown"), VALUES, ids=lambda v: type(v).__name__)
@@ -127,6 +127,7 @@ async def test_what_a_running_node_shows(autojump_clock: trio.abc.Clock) -> None
             assert repr(peer).startswith(f"<Peer {other_id}, direct at {there.address}:")
             stream = await peer.open_stream("echo")
             assert repr(stream).endswith(f" for 'echo' with {other_id}>")
+            assert repr(peer.statistics()).startswith("PeerStats(sessions=1, streams=1, packets_")
             await stream.aclose()
             assert "closed" in repr(stream)
             assert repr(node) == f"<Node {ME.short} at 0.0.0.0:4650, 1 peers>"
