@@ -169,7 +169,9 @@ def lines() -> Iterator[str]:
         yield f"[{module.__name__}]"
         for name in sorted(module.__all__):
             value = getattr(module, name)
-            if inspect.isclass(value):
+            if isinstance(value, types.GenericAlias):  # which is a class, too, before Python 3.11
+                yield f"{name} = {value}"
+            elif inspect.isclass(value):
                 shown_at_first = hidden.get((PACKAGE, name), frozenset())
                 yield from class_lines(value, hidden.get((module.__name__, name), shown_at_first))
             elif inspect.isfunction(value):

@@ -10,10 +10,12 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
+import anyio.abc
 import trio
 from typing_extensions import assert_never, assert_type
 
 import netmesh_trio
+import netmesh_trio.anyio
 from netmesh_trio import (
     Address,
     Datagram,
@@ -185,3 +187,26 @@ async def testing(identity: Identity) -> None:
 async def a_generator_as_in_a_fixture() -> AsyncGenerator[Mesh, None]:
     async with open_mesh() as mesh:
         yield mesh
+
+
+async def on_anyio(identity: Identity) -> None:
+    async with netmesh_trio.anyio.open_node(identity, network=None) as node:
+        assert_type(node, netmesh_trio.anyio.Node)
+        peer = await node.connect("...")
+        assert_type(peer, netmesh_trio.anyio.Peer)
+        stream = await peer.open_stream("echo")
+        takes_byte_stream(stream)
+        assert_type(await stream.receive(), bytes)
+        assert_type(stream.extra(netmesh_trio.anyio.MeshAttribute.peer_id), PeerId)
+        async with node.listen("echo") as listener:
+            assert_type(listener, netmesh_trio.anyio.Listener)
+            takes_anyio_listener(listener)
+        async with node.events() as events:
+            async for event in events:
+                assert_type(event, Event)
+
+
+def takes_byte_stream(stream: anyio.abc.ByteStream) -> None: ...
+
+
+def takes_anyio_listener(listener: anyio.abc.Listener[netmesh_trio.anyio.Stream]) -> None: ...
