@@ -23,7 +23,7 @@ from .buffers import BridgedBytes, Feed
 from .ports import anyio_errors
 
 if TYPE_CHECKING:
-    from .buffers import Sink
+    from .buffers import Sink, Waiter
 
 if sys.version_info < (3, 11):
     from exceptiongroup import BaseExceptionGroup
@@ -52,6 +52,9 @@ class Bridge:
         #: (asyncio) The node is open, or will never be; the trio loop has ended.
         self.ready = asyncio.Event()
         self.ended = asyncio.Event()
+        #: (asyncio) Who is to be told should the trio loop break down.
+        self.waiting: set[Waiter] = set()
+        self.calls: set[_AnyCall[Any]] = set()
         self._token: trio.lowlevel.TrioToken | None = None
         self._nursery: trio.Nursery | None = None
         self._node_scope = trio.CancelScope()
@@ -136,6 +139,10 @@ class Bridge:
     def _on_end(self) -> None:
         self.ready.set()
         self.ended.set()
+        for call in list(self.calls):
+            call.end()
+        for waiter in list(self.waiting):
+            waiter.wake()
         if self._body is not None:
             self._body.cancel()
 
@@ -189,6 +196,7 @@ class _AnyCall(Generic[T]):
         if not self._bridge.post(self._start):
             await anyio.lowlevel.checkpoint()
             raise NodeClosedError("the node was closed")
+        self._bridge.calls.add(self)
         try:
             await self._over.wait()
         except asyncio.CancelledError:
@@ -200,6 +208,8 @@ class _AnyCall(Generic[T]):
                 with anyio.move_on_after(_PATIENCE, shield=True):
                     await self._over.wait()
             raise
+        finally:
+            self._bridge.calls.discard(self)
         if self._error is not None:
             try:
                 raise self._error
@@ -216,6 +226,12 @@ class _AnyCall(Generic[T]):
         """(trio) It is over."""
         self._error = error
         self._bridge.tell(self._finish)
+
+    def end(self) -> None:
+        """(asyncio) The trio loop broke down, and will say no more."""
+        if not self._over.is_set():
+            self._error = NodeClosedError("the node was closed")
+            self._over.set()
 
     def _finish(self) -> None:
         self._over.set()

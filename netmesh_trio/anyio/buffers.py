@@ -44,10 +44,12 @@ class Waiter:
     async def wait(self, is_due: Callable[[], bool]) -> None:
         """(asyncio) Wait until woken, or not at all if it is due already."""
         self._future = self._bridge.loop.create_future()
+        self._bridge.waiting.add(self)
         try:
             if not is_due():
                 await self._future
         finally:
+            self._bridge.waiting.discard(self)
             self._future = None
 
     def wake_from_trio(self) -> None:
@@ -167,6 +169,8 @@ class Feed(Generic[T]):
                     return
                 if end is not None:
                     raise end.with_traceback(None)
+                if self._bridge.ended.is_set():  # it broke down, and said no more
+                    raise self._ended(_CLOSED)
                 await self._waiter.wait(self._is_due)
         finally:
             self._receiving = False
@@ -254,6 +258,8 @@ class Sink:
             self._check()
             if self._given - self._taken < _LIMIT:
                 break
+            if self._bridge.ended.is_set():
+                raise SessionClosedError(_CLOSED)
             await self._waiter.wait(self._is_due)
         self._given += len(piece)
         self._put(piece)

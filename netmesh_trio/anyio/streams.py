@@ -112,9 +112,10 @@ class Listener(anyio.abc.Listener[Stream]):
 
         Raises ClosedResourceError once the listener is closed, never in a group.
         """
-        closed: anyio.ClosedResourceError | None = None
         if task_group is not None:
             await self._serve(handler, task_group)
+            return
+        closed: anyio.ClosedResourceError | None = None
         async with anyio.create_task_group() as handlers:
             try:
                 await self._serve(handler, handlers)

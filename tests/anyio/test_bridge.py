@@ -8,11 +8,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import anyio
 import anyio.lowlevel
 import pytest
+import trio
 
 from netmesh_trio import Identity, NodeConfig
 from netmesh_trio.anyio import Node, open_node
@@ -135,6 +136,39 @@ async def test_a_failure_of_the_node_ends_the_block() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await block()
+
+
+@asyncio_only
+async def test_a_trio_loop_that_breaks_down_leaves_nobody_waiting() -> None:
+    """Not even tasks outside the block, which is cancelled."""
+    ended: list[type[BaseException]] = []
+
+    async def wait(call: Callable[[], Awaitable[object]]) -> None:
+        with pytest.raises((anyio.ClosedResourceError, anyio.BrokenResourceError)) as caught:
+            await call()
+        ended.append(caught.type)
+
+    async def block(outside: anyio.abc.TaskGroup) -> None:
+        config = NodeConfig(stream_window=1 << 12, session_window=1 << 12)
+        async with open_node(Identity.generate(), LOOPBACK, config=config) as other, other.listen("x"):
+            async with open_node(Identity.generate(), LOOPBACK) as node:
+                peer = await node.connect(other.addresses[0])
+                stream = await peer.open_stream("x")
+                outside.start_soon(wait, lambda: stream.send(bytes(20_000_000)))
+                outside.start_soon(wait, stream.receive)
+                outside.start_soon(wait, lambda: node.connect(Identity.generate().peer_id))
+                await anyio.wait_all_tasks_blocked()
+
+                def break_down() -> None:
+                    raise ZeroDivisionError
+
+                bridge_of(node).post(break_down)
+                await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as outside:
+        with pytest.raises(trio.TrioInternalError):
+            await block(outside)
+    assert len(ended) == 3
 
 
 def test_with_asyncio_alone() -> None:
