@@ -31,7 +31,7 @@ class Stream(anyio.abc.ByteStream):
     three kinds: :class:`~netmesh_trio.StreamResetError`, :class:`~netmesh_trio.ServiceNotFoundError`,
     :class:`~netmesh_trio.SessionClosedError`.
 
-    A cancelled :meth:`receive` has taken nothing.  A cancelled :meth:`send` of up to 64 KiB has sent nothing; of more,
+    A cancelled :meth:`receive` has taken nothing.  A cancelled :meth:`send` of up to 256 KiB has sent nothing; of more,
     perhaps a part.
     """
 
