@@ -21,7 +21,7 @@ from ..node import streams as trio_streams
 from ..node.network import Network
 from ..node.services import EventReader
 from ..session.streams import DEFAULT_PRIORITY
-from ..stats import NodeStats
+from ..stats import NodeStats, PeerStats
 from ..traversal.classify import NatType
 from ..traversal.errors import TraversalError
 from ..traversal.report import NatReport
@@ -235,6 +235,10 @@ class Peer(anyio.TypedAttributeProvider):
     def paths(self) -> list[PathReport]:
         """All paths that are known to work, the present one first."""
         return self._peer.paths()
+
+    def statistics(self) -> PeerStats:
+        """A frozen snapshot of the counters of the present sessions."""
+        return self._peer.statistics()
 
     async def wait_direct(self) -> PathReport:
         """Wait until data takes a direct path; it may take for ever, and data flows over the relay meanwhile."""

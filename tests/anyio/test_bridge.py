@@ -84,6 +84,7 @@ async def test_reading_while_everything_changes() -> None:
                 for peer in node.peers():
                     repr(peer)
                     peer.paths()
+                    peer.statistics()
                     peer.why_not_direct  # noqa: B018
                     peer.max_datagram_size  # noqa: B018
                 node.addresses  # noqa: B018

@@ -61,6 +61,7 @@ async def test_what_a_node_tells() -> None:
         assert [path.kind for path in peer.paths()] == [PathKind.DIRECT]
         assert peer.path == peer.paths()[0]
         assert peer.max_datagram_size > 1000
+        assert peer.statistics().sessions == 1
         await a.wait_connected()
         assert (await peer.wait_direct()).kind is PathKind.DIRECT
         assert (await a.connect_direct(b.peer_id)).kind is PathKind.DIRECT
