@@ -1,11 +1,15 @@
-"""Announcements: telling the mesh where this node is, and passing on what others tell."""
+"""Announcements: telling the mesh where this node is, and passing on what others tell.
+
+Who is told what, and why: :mod:`netmesh_trio.routing.hubs`.
+"""
 
 from __future__ import annotations
 
 import trio
 
 from ..identity import PeerId
-from ..routing.announcements import Announcement, Envelope, withdrawal
+from ..routing.announcements import PREFIX_HUB, TAG_NAT_TRAVERSAL, TAG_RELAY_CAPABLE, Announcement, Envelope, withdrawal
+from ..routing.hubs import choose_listed, hub_rank, is_hub_needed
 from ..routing.store import AnnouncementStore, Verdict
 from ..wire import frames
 from ..wire.errors import DecodeError
@@ -19,8 +23,12 @@ _REFRESH = 200.0
 # At most one announcement of ours in this many seconds; others take no more than one in two.
 _PACE = 2.0
 _BURST = 4  # two neighbors, what they see of our NAT, and one more
-_MAX_RELAYS = 16
 _SYNC_PER_SECOND = 100.0
+# A node becomes a hub when it was needed as one for so long: what hubs there are has to be heard first.
+_HEARING = 1.0
+# For so long a hub stays one that is needed no more: each change is told to everybody.
+_HUB_REST = 300.0
+_INFINITY = float("inf")
 
 
 class Announcing:
@@ -34,31 +42,54 @@ class Announcing:
         self._changed = trio.Event()
         self._sequence = 0
         self._said: tuple[object, ...] = ()
+        self._listed: tuple[PeerId, ...] = ()
+        #: Our rank, while the mesh needs us to keep the whole map.
+        self._hub: int | None = None
+        self._review_at = _INFINITY
+        # sessions that are being told what we know: everything if true
+        self._syncing: dict[LiveSession, bool] = {}
         engine.on_neighbors_changed = self.changed
+        engine.on_new_session = self.introduce
 
     def changed(self) -> None:
         """What we announce may have changed."""
         self._changed.set()
 
+    @property
+    def is_hub(self) -> bool:
+        """Whether this node keeps the whole map."""
+        return self._hub is not None
+
     def tags(self) -> tuple[str, ...]:
         """The tags of this node's announcement."""
         tags = [self._engine.nat_state.nat_type.tag]
         if self._engine.config.traversal.enabled and self._engine.config.direct:
-            tags.append("nat-traversal")
+            tags.append(TAG_NAT_TRAVERSAL)
         if self._engine.config.relay != "off":
-            tags.append("relay-capable")
+            tags.append(TAG_RELAY_CAPABLE)
+        if self._hub is not None:
+            tags.append(f"{PREFIX_HUB}{self._hub}")
         return tuple(tags)
 
-    def _relays(self) -> tuple[PeerId, ...]:
-        neighbors = self._engine.neighbors()
-        return tuple(sorted(neighbors, key=lambda p: (neighbors[p] or 9.0, bytes(p)))[:_MAX_RELAYS])
+    def _review(self, neighbors: dict[PeerId, float | None], now: float) -> None:
+        """Decide whether we are a hub."""
+        graph = self._store.graph
+        rank = hub_rank(len(neighbors), self._hub)
+        needed = self._engine.config.relay != "off" and is_hub_needed(self._engine.peer_id, rank, neighbors, graph)
+        first = needed and not graph.hubs and all(peer_id in graph.live for peer_id in neighbors)
+        if first or needed == (self._hub is not None) or now >= self._review_at:
+            self._review_at = _INFINITY
+            self._hub = rank if needed else None
+        else:
+            self._review_at = min(self._review_at, now + (_HEARING if needed else _HUB_REST))
 
     async def run(self) -> None:
         """Announce this node, when something changed and before the last announcement expires."""
         tokens = float(_BURST)
         then = trio.current_time()
+        refresh_at = _INFINITY
         while True:
-            with trio.move_on_after(_REFRESH) as refresh:
+            with trio.move_on_at(min(refresh_at, self._review_at)):
                 await self._changed.wait()
             now = trio.current_time()
             tokens = min(float(_BURST), tokens + (now - then) / _PACE)
@@ -68,13 +99,17 @@ class Announcing:
                 await trio.sleep(max(0.05, (1 - tokens) * _PACE))
                 continue
             self._changed = trio.Event()
-            relays = self._relays()
-            said = (self.tags(), self._engine.nat_state, frozenset(relays), self._sequence)
-            if said == self._said and not refresh.cancelled_caught:
+            neighbors = self._engine.neighbors()
+            self._review(neighbors, now)
+            listed = choose_listed(neighbors, self._hub is not None, self._store.graph, self._listed)
+            said = (self.tags(), self._engine.nat_state, frozenset(listed), self._sequence)
+            if said == self._said and now < refresh_at:
                 continue
             tokens -= 1
+            refresh_at = now + _REFRESH
             self._sequence += 1
-            self._said = (self.tags(), self._engine.nat_state, frozenset(relays), self._sequence)
+            self._listed = listed
+            self._said = (*said[:3], self._sequence)
             self._publish(
                 Announcement(
                     peer_id=self._engine.peer_id,
@@ -83,14 +118,19 @@ class Announcing:
                     tags=self.tags(),
                     reflex=self._engine.nat_state.reflex,
                     reflex6=self._engine.nat_state.reflex6,
-                    relays=relays,
+                    relays=listed,
                 )
             )
 
     def _publish(self, announcement: Announcement) -> None:
-        envelope = announcement.sign(self._engine.identity.sign)
-        self._store.publish(envelope, self._engine.now())
-        self._flood(envelope, None)
+        """Announce ourselves to everybody that we have a session with, on whatever path."""
+        engine = self._engine
+        envelope = announcement.sign(engine.identity.sign)
+        self._store.publish(envelope, engine.now())
+        payload = envelope.encode()
+        for peer in list(engine.peers.values()):
+            if peer.live is not None:
+                engine.send_control(peer.live, frames.SUBPROTOCOL_ANNOUNCEMENT, payload)
 
     def withdraw(self) -> None:
         """This node is leaving."""
@@ -98,14 +138,13 @@ class Announcing:
             self._sequence += 1
             self._publish(withdrawal(self._engine.peer_id, self._sequence))
 
-    def _flood(self, envelope: Envelope, source: PeerId | None) -> None:
+    def _flood(self, envelope: Envelope, source: PeerId, to_all: bool) -> None:
         engine = self._engine
         payload = envelope.encode()
-        for peer_id in engine.neighbors():
-            if peer_id != source:
-                live = engine.direct_session(peer_id)
-                if live is not None:
-                    engine.send_control(live, frames.SUBPROTOCOL_ANNOUNCEMENT, payload)
+        for peer_id in engine.neighbors() if to_all else self._store.graph.hubs:
+            live = engine.direct_session(peer_id) if peer_id != source else None
+            if live is not None:
+                engine.send_control(live, frames.SUBPROTOCOL_ANNOUNCEMENT, payload)
 
     async def handle(self) -> None:
         """Handle the announcements that come in, for ever."""
@@ -121,10 +160,11 @@ class Announcing:
                 news = envelope.announcement
                 known = self._store.get(news.peer_id)
                 decision = self._store.accept(envelope, neighbor, engine.now())
-                if decision.verdict is Verdict.NEW and (known is None or _place(known) != _place(news)):
-                    engine.on_peer_moved(news.peer_id)
+                if decision.verdict is Verdict.NEW:
+                    self._on_news(control.live, news, known)
                 if decision.forward is not None:
-                    self._flood(decision.forward, neighbor)
+                    was_hub = known is not None and known.hub_rank is not None
+                    self._flood(decision.forward, neighbor, was_hub or news.hub_rank is not None)
                 if decision.reply is not None and control.live.session.closed is None:
                     engine.send_control(control.live, frames.SUBPROTOCOL_ANNOUNCEMENT, decision.reply.encode())
                 if decision.verdict is Verdict.OWN and decision.next_sequence is not None:
@@ -132,19 +172,61 @@ class Announcing:
                     self._said = ()
                     self.changed()
 
+    def _on_news(self, source: LiveSession, news: Announcement, known: Announcement | None) -> None:
+        engine = self._engine
+        if known is None or _place(known) != _place(news):
+            engine.on_peer_moved(news.peer_id)
+        rank = None if known is None else known.hub_rank
+        if known is None or known.relays != news.relays or rank != news.hub_rank:
+            # of others than hubs only neighbors matter for whether we are needed as one, and a hub has not many hubs
+            live = engine.direct_session(news.peer_id)
+            if live is not None or rank is not None or news.hub_rank is not None:
+                self.changed()
+            if live is not None and news.hub_rank is not None and rank is None:
+                self._tell(live)
+
+    def introduce(self, live: LiveSession) -> None:
+        """A new session: let the peer have our own announcement, which it may have nobody else to ask for."""
+        envelope = self._store.envelope(self._engine.peer_id, self._engine.now())
+        if envelope is not None:
+            self._engine.send_control(live, frames.SUBPROTOCOL_ANNOUNCEMENT, envelope.encode())
+
     def new_neighbor(self, live: LiveSession) -> None:
-        """Tell a new neighbor everything that we know."""
-        self._nursery.start_soon(self._sync, live)
+        """Tell a new neighbor what we know: everything if it is a hub, else of hubs; and hubs of it."""
+        self._tell(live)
+        envelope = self._store.envelope(live.peer.peer_id, self._engine.now())
+        if envelope is not None:
+            self._flood(envelope, live.peer.peer_id, to_all=False)
+
+    def _tell(self, live: LiveSession) -> None:
+        everything = live.peer.peer_id in self._store.graph.hubs
+        if live not in self._syncing:
+            self._syncing[live] = everything
+            self._nursery.start_soon(self._sync, live)
+        elif everything:
+            self._syncing[live] = True
 
     async def _sync(self, live: LiveSession) -> None:
         engine = self._engine
-        for origin in self._store.all_for(live.peer.peer_id):
-            if live.session.closed is not None:
-                return
-            envelope = self._store.envelope(origin, engine.now())
-            if envelope is not None:
-                engine.send_control(live, frames.SUBPROTOCOL_ANNOUNCEMENT, envelope.encode())
-            await trio.sleep(1 / _SYNC_PER_SECOND)
+        graph = self._store.graph
+        told: set[PeerId] = set()
+        try:
+            while True:
+                everything = self._syncing[live]
+                for origin in self._store.all_for(live.peer.peer_id):
+                    if live.session.closed is not None:
+                        return
+                    if origin in told or not (everything or origin in graph.hubs or origin == engine.peer_id):
+                        continue
+                    envelope = self._store.envelope(origin, engine.now())
+                    if envelope is not None:
+                        told.add(origin)
+                        engine.send_control(live, frames.SUBPROTOCOL_ANNOUNCEMENT, envelope.encode())
+                        await trio.sleep(1 / _SYNC_PER_SECOND)
+                if self._syncing[live] == everything:
+                    return
+        finally:
+            del self._syncing[live]
 
     async def run_expiry(self) -> None:
         """Forget what is out of date, for ever."""
@@ -154,5 +236,6 @@ class Announcing:
 
 
 def _place(announcement: Announcement) -> tuple[object, ...]:
-    """What an announcement says of where its node is: other neighbors alone change nothing about direct paths."""
-    return (announcement.tags, announcement.reflex, announcement.reflex6)
+    """What an announcement says of where its node is; its neighbors, and being a hub, say nothing of direct paths."""
+    tags = tuple(tag for tag in announcement.tags if not tag.startswith(PREFIX_HUB))
+    return (tags, announcement.reflex, announcement.reflex6)

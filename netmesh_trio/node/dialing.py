@@ -208,8 +208,10 @@ class Dialer:
         hops = find_next_hops(
             target, neighbors, self._store.graph, self_id=engine.peer_id, exclude=exclude | {target}, hints=hints
         )
-        # a relay may have a session with the target that no announcement has told us of yet
-        rest = sorted((p for p in neighbors if p not in hops and p not in exclude), key=lambda p: neighbors[p] or 9.0)
+        # to ask them is to ask the map: hubs know who is where, and any may have a session that nobody was told of yet
+        hubs = self._store.graph.hubs
+        rest = [p for p in neighbors if p not in hops and p not in exclude]
+        rest.sort(key=lambda p: (p not in hubs, neighbors[p] or 9.0))
         return [h for h in hops if h != target] + rest
 
     def _open_circuit(self, circuit_id: bytes, relay: PeerId, target: PeerId, packet: bytes) -> None:

@@ -138,6 +138,7 @@ class Engine:
         # what other rooms of the node do; set by them
         self.relay: Callable[[int, memoryview, int], None] = lambda *_: None
         self.on_neighbors_changed: Callable[[], None] = lambda: None
+        self.on_new_session: Callable[[LiveSession], None] = lambda _: None
         self.on_new_neighbor: Callable[[LiveSession], None] = lambda _: None
         self.on_neighbor_gone: Callable[[PeerId], None] = lambda _: None
         self.on_path_needed: Callable[[LiveSession], None] = lambda _: None
@@ -381,6 +382,8 @@ class Engine:
                 self.events.emit(PathChanged(peer_id=peer.peer_id, path=path, reason=reason))
             if event.old.kind is PathKind.DIRECT and event.path.kind is PathKind.RELAYED:
                 self.on_lost_direct(live, event.old)
+        if event.old is None and event.path.kind is PathKind.RELAYED:
+            self.on_new_session(live)
         if event.path.kind is PathKind.DIRECT and (event.old is None or event.old.kind is PathKind.RELAYED):
             self.on_new_neighbor(live)
         self.on_path_changed(live, event.path)
@@ -442,6 +445,12 @@ class Engine:
             if path is not None:
                 live.session.remove_path(path, now)
                 live.drive()
+
+    def is_neighbor(self, peer_id: PeerId) -> bool:
+        """Whether :meth:`neighbors` has this peer."""
+        live = self.direct_session(peer_id)
+        path = live.session.path if live is not None else None
+        return path is not None and not path.suspect
 
     def neighbors(self) -> dict[PeerId, float | None]:
         """Peers with a session on a direct path that answers, and the round-trip time to each."""

@@ -400,8 +400,8 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
         limits=RelayLimits(bytes_per_second=2.0**30, burst_bytes=2.0**26, packets_per_second=1e6, burst_packets=1e5),
     )
     dialer = Dialer(engine, store, nursery)
-    relaying = Relaying(engine, table, store, dialer)
     announcing = Announcing(engine, store, nursery)
+    relaying = Relaying(engine, table, store, dialer, lambda: announcing.is_hub)
     rendezvous = Rendezvous(engine, store, engine.traversal, nursery)
     upgrader = Upgrader(engine, rendezvous, engine.traversal, nursery)
     reflexes = Reflexes(engine, store)

@@ -52,6 +52,7 @@ _REPEAT = (0.5, 1.0, 2.0)
 _GRACE = 0.5
 _ORDER_TIMEOUT = 2.0
 _MAX_ORDERS = 64
+_MAX_CONSIDERED = 64
 _MAX_ORDERED = 2
 
 
@@ -360,19 +361,34 @@ class Reflexes:
         known.add(asker.peer.peer_id)
         ours = {s.address.host for s in engine.sockets}
         found: list[tuple[bool, float, PeerId]] = []
-        for peer_id, rtt in engine.neighbors().items():
+        for peer_id in self._some_peers():
             live = engine.direct_session(peer_id)
             path = live.session.path if live is not None else None
-            if peer_id in known or path is None or path.address is None or path.address.family != address.family:
+            if (
+                peer_id in known
+                or path is None
+                or path.suspect
+                or path.address is None
+                or path.address.family != address.family
+            ):
                 continue
             if path.address.host == address.host or path.address.host in ours:
                 continue
             announcement = self._store.get(peer_id)
             if announcement is None or TAG_NAT_TRAVERSAL not in announcement.tags:
                 continue
-            found.append((NatType.of_tags(announcement.tags) is not NatType.OPEN, rtt or 9.0, peer_id))
+            rtt = path.rtt.smoothed if path.rtt.samples else 9.0
+            found.append((NatType.of_tags(announcement.tags) is not NatType.OPEN, rtt, peer_id))
         found.sort()
         return deque(peer_id for _, _, peer_id in found[:_MAX_ORDERED])
+
+    def _some_peers(self) -> list[PeerId]:
+        """All peers, or if there are many some of them, others each time."""
+        peers = list(self._engine.peers)
+        if len(peers) <= _MAX_CONSIDERED:
+            return peers
+        start = int.from_bytes(self._engine.random_bytes(4), "big") % len(peers)
+        return (peers[start:] + peers[:start])[:_MAX_CONSIDERED]
 
     def _order_next(self, order: _Order) -> None:
         """Ask the next candidate; without one, decline."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from ..identity import PeerId
@@ -31,11 +33,19 @@ _MAX_ENDPOINTS_PER_PEER = 256
 class Relaying:
     """The circuit subprotocol of a node, as relay and as end."""
 
-    def __init__(self, engine: Engine, table: RelayTable, store: AnnouncementStore, dialer: Dialer) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        table: RelayTable,
+        store: AnnouncementStore,
+        dialer: Dialer,
+        is_hub: Callable[[], bool],
+    ) -> None:
         self._engine = engine
         self._table = table
         self._store = store
         self._dialer = dialer
+        self._is_hub = is_hub
         self._messages = engine.open_handler(frames.SUBPROTOCOL_CIRCUIT)
         engine.relay = self.forward
 
@@ -101,19 +111,7 @@ class Relaying:
         if message.target == engine.peer_id:
             self._end_here(live, message)
             return
-        hop: PeerId | None = None
-        if self._table.may_ask(asker):
-            neighbors = engine.neighbors()
-            neighbors.pop(asker, None)
-            hops = find_next_hops(
-                message.target,
-                neighbors,
-                self._store.graph,
-                self_id=engine.peer_id,
-                exclude=(asker,),
-                max_hops=max(1, message.hops_left - 1),
-            )
-            hop = hops[0] if hops else None
+        hop = self._next_hop(asker, message) if self._table.may_ask(asker) else None
         if message.circuit_id in engine.endpoints:
             answer = CircuitRefused(message.circuit_id, RefusalReason.COLLISION)
             self._tell(asker, answer.encode())
@@ -123,6 +121,39 @@ class Relaying:
             self._tell(asker, outcome.encode())
         else:
             self._tell(outcome.next_hop, outcome.onward.encode())
+            if outcome.fresh:
+                self._introduce(message.target, asker)
+                if outcome.next_hop == message.target:
+                    self._introduce(asker, message.target)
+
+    def _introduce(self, origin: PeerId, reader: PeerId) -> None:
+        """Tell one end of a new circuit what the other announces: it need not have heard it before."""
+        envelope = self._store.envelope(origin, self._engine.now())
+        live = self._engine.direct_session(reader)
+        if envelope is not None and live is not None:
+            self._engine.send_control(live, frames.SUBPROTOCOL_ANNOUNCEMENT, envelope.encode())
+
+    def _next_hop(self, asker: PeerId, message: OpenCircuit) -> PeerId | None:
+        engine = self._engine
+        graph = self._store.graph
+        if engine.is_neighbor(message.target):
+            return message.target  # no matter how many others there are
+        neighbors = engine.neighbors()
+        neighbors.pop(asker, None)
+        hops = find_next_hops(
+            message.target,
+            neighbors,
+            graph,
+            self_id=engine.peer_id,
+            exclude=(asker,),
+            max_hops=max(1, message.hops_left - 1),
+        )
+        if hops:
+            return hops[0]
+        if self._is_hub():
+            return None
+        # without the whole map, the way is that of the next hub
+        return min((p for p in graph.hubs if p in neighbors), key=lambda p: neighbors[p] or 9.0, default=None)
 
     def _end_here(self, live: LiveSession, message: OpenCircuit) -> None:
         """A circuit for us: its first packet is handled as if it had come on it."""

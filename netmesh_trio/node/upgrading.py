@@ -51,6 +51,8 @@ class Upgrader:
         self._running: dict[PeerId, _Running] = {}
         # what a peer announces makes us send to where it says that it is: not as often as it likes
         self._resets: WindowBudget[PeerId] = WindowBudget(_RESETS, _RESET_PERIOD)
+        # peers whose data took a relay, among all the others that a node may have
+        self._relayed: dict[PeerId, Peer] = {}
         self._wake = trio.Event()
         engine.on_path_changed = self._path_changed
         engine.on_network_changed = self.network_changed
@@ -62,6 +64,7 @@ class Upgrader:
             self._backoff.forget(peer.peer_id)
             peer.failure = None
         else:
+            self._relayed[peer.peer_id] = peer
             self._wake.set()
 
     def network_changed(self) -> None:
@@ -73,7 +76,7 @@ class Upgrader:
 
     def peer_changed(self, peer_id: PeerId) -> None:
         """A peer announces another NAT or address than before."""
-        if peer_id in self._engine.peers and self._resets.take(peer_id, self._engine.now()):
+        if peer_id in self._relayed and self._resets.take(peer_id, self._engine.now()):
             self._backoff.forget(peer_id)
             self._outdate(peer_id)
             self._wake.set()
@@ -97,8 +100,11 @@ class Upgrader:
             now = self._engine.now()
             earliest = float("inf")
             if self._automatic:
-                for peer in list(self._engine.peers.values()):
+                for peer in list(self._relayed.values()):
                     live = peer.live
+                    paths = [other.session.path for other in peer.sessions]
+                    if not any(path is not None and path.kind is PathKind.RELAYED for path in paths):
+                        del self._relayed[peer.peer_id]
                     if live is None or not live.session.initiator or not self._is_relayed(peer):
                         continue
                     if peer.peer_id in self._running:

@@ -8,6 +8,7 @@ from netmesh_trio.routing.announcements import (
     MAX_LIFETIME,
     MAX_RELAYS,
     MAX_TAGS,
+    PREFIX_HUB,
     TAG_NAT_TRAVERSAL,
     TAG_RELAY_CAPABLE,
     Announcement,
@@ -33,6 +34,7 @@ from netmesh_trio.routing.circuits import (
     decode_circuit_message_untrusted,
 )
 from netmesh_trio.routing.graph import MeshGraph
+from netmesh_trio.routing.hubs import choose_listed, hub_rank, is_hub_needed
 from netmesh_trio.routing.routes import choose_standby, find_next_hops
 from netmesh_trio.routing.store import (
     AnnouncementStore,
@@ -50,6 +52,7 @@ __all__ = [
     "MAX_LIFETIME",
     "MAX_RELAYS",
     "MAX_TAGS",
+    "PREFIX_HUB",
     "TAG_NAT_TRAVERSAL",
     "TAG_RELAY_CAPABLE",
     "Announcement",
@@ -72,8 +75,11 @@ __all__ = [
     "StoreStats",
     "TokenBucket",
     "Verdict",
+    "choose_listed",
     "choose_standby",
     "decode_circuit_message_untrusted",
     "find_next_hops",
+    "hub_rank",
+    "is_hub_needed",
     "withdrawal",
 ]

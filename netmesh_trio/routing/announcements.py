@@ -45,6 +45,7 @@ __all__ = [
     "MAX_RELAYS",
     "MAX_SEQUENCE",
     "MAX_TAGS",
+    "PREFIX_HUB",
     "SIGNATURE_CONTEXT",
     "TAG_NAT_TRAVERSAL",
     "TAG_RELAY_CAPABLE",
@@ -69,10 +70,13 @@ MAX_ANNOUNCEMENT_HOPS: Final = 16
 
 TAG_RELAY_CAPABLE: Final = "relay-capable"
 TAG_NAT_TRAVERSAL: Final = "nat-traversal"
+PREFIX_HUB: Final = "hub:"
+"""In front of the rank, 0 to 63, of a node that keeps the whole map."""
 
 _VERSION = 1
 _MAX_TAG_LENGTH = 32
 _MAX_AGE_MS = 3 * MAX_LIFETIME * 1000  # expired ones and withdrawals are told for a while, too
+_HUB = re.compile(r"hub:([0-9]|[1-5][0-9]|6[0-3])")
 _TAG = re.compile(r"[a-z0-9][a-z0-9:.\-]*")
 _NAT_TAGS = ("nat:open", "nat:cone", "nat:symmetric", "nat:unknown")
 
@@ -120,7 +124,7 @@ class Announcement:
     lifetime_s: int = attrs.field(default=MAX_LIFETIME, validator=_check_lifetime)
     """Seconds that it holds, from when it was made; 0 withdraws all that was announced before."""
     tags: tuple[str, ...] = attrs.field(default=(), validator=_check_tags)
-    """``nat:open|cone|symmetric|unknown``, ``relay-capable``, ``nat-traversal``; others are kept
+    """``nat:open|cone|symmetric|unknown``, ``relay-capable``, ``nat-traversal``, ``hub:RANK``; others are kept
     and ignored."""
     reflex: Address | None = attrs.field(default=None, validator=_check_reflex)
     """The IPv4 address that others see this node at."""
@@ -139,6 +143,15 @@ class Announcement:
     def relay_capable(self) -> bool:
         """Whether its origin offers to carry circuits for others."""
         return TAG_RELAY_CAPABLE in self.tags
+
+    @property
+    def hub_rank(self) -> int | None:
+        """Its rank if its origin keeps the whole map, else None; the first such tag counts."""
+        for tag in self.tags:
+            match = _HUB.fullmatch(tag)
+            if match is not None:
+                return int(match[1])
+        return None
 
     @property
     def nat(self) -> str:

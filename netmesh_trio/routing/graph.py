@@ -25,6 +25,8 @@ class MeshGraph:
         self._live_view = MappingProxyType(self._live)
         # Sets of raw ids, so that a search over ten thousand relays is a few set operations.
         self._relays: set[bytes] = set()
+        self._hubs: dict[PeerId, int] = {}
+        self._hubs_view = MappingProxyType(self._hubs)
         self._named: dict[bytes, frozenset[bytes]] = {}  # by relays only
         self._edges: dict[bytes, set[bytes]] = {}  # in both directions; one end may be no relay
         for announcement in announcements:
@@ -35,12 +37,20 @@ class MeshGraph:
         """A view of the living announcements, by origin."""
         return self._live_view
 
+    @property
+    def hubs(self) -> Mapping[PeerId, int]:
+        """A view of the nodes that keep the whole map, with their ranks."""
+        return self._hubs_view
+
     def update(self, announcement: Announcement) -> None:
         """Put *announcement* in place of its origin's last; a withdrawal only removes that."""
         self.remove(announcement.peer_id)
         if announcement.is_withdrawal:
             return
         self._live[announcement.peer_id] = announcement
+        rank = announcement.hub_rank
+        if rank is not None:
+            self._hubs[announcement.peer_id] = rank
         if announcement.relay_capable:
             origin = announcement.peer_id.raw
             self._relays.add(origin)
@@ -52,6 +62,7 @@ class MeshGraph:
     def remove(self, peer_id: PeerId) -> None:
         """Forget what *peer_id* announced, if anything."""
         old = self._live.pop(peer_id, None)
+        self._hubs.pop(peer_id, None)
         if old is None or not old.relay_capable:
             return
         origin = peer_id.raw

@@ -43,7 +43,7 @@ class Direction:
         self.wire: deque[tuple[float, bytes]] = deque()
         self.in_flight = 0
         self.free_at = 0.0
-        self.counters = {"forwarded": 0, "bytes": 0, "lost": 0, "queue_drops": 0, "refused": 0}
+        self.counters = {"forwarded": 0, "bytes": 0, "lost": 0, "queue_drops": 0, "refused": 0, "waited": 0.0}
 
     def pull(self, now: float) -> None:
         """Take what waits at the source, at most a batch: the other direction wants its turn."""
@@ -69,6 +69,7 @@ class Direction:
                 if (start - now) * self.rate + size > self.queue:
                     counters["queue_drops"] += 1
                     continue
+                counters["waited"] += start - now
                 due = self.free_at = start + size / self.rate
             if self.in_flight + size > MAX_IN_FLIGHT:
                 counters["queue_drops"] += 1

@@ -59,6 +59,8 @@ class LinkStats:
     """Dropped since the queue was full."""
     refused: int
     """Dropped since the far end was down."""
+    waited: float
+    """Seconds that all of them together waited for the rate; divided by the packets, how full the queue was."""
 
 
 class ShapedLink:

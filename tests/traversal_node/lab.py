@@ -131,7 +131,7 @@ async def open_member(
 
 
 async def settle(one: Member, other: Member, relays: Sequence[Member]) -> None:
-    """Wait until both know their NATs, as well as can be with these relays, and each knows the other's."""
+    """Wait until both know their NATs, as well as can be with these relays, and the relays know them."""
     for member in (one, other):
         await member.node.wait_connected()
     with trio.fail_after(_SETTLED):
@@ -142,8 +142,8 @@ async def settle(one: Member, other: Member, relays: Sequence[Member]) -> None:
                 continue
             while member.engine.nat_state.nat_type is NatType.UNKNOWN and len(relays) > 1:
                 await trio.sleep(0.05)
-        for member, peer in ((one, other), (other, one)):
-            while not member.knows(peer):
+        for relay in relays:
+            while not (relay.knows(one) and relay.knows(other)):
                 await trio.sleep(0.05)
 
 

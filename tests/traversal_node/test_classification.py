@@ -55,7 +55,7 @@ async def test_every_kind(kind: str, seed: int, autojump_clock: MockClock) -> No
         known = lab.relays[0]._store.get(lab.node.peer_id)
         assert known is not None
         assert known.reflex == lab.node.reflex_addr
-        assert known.tags == (f"nat:{EXPECTED[kind]}", "nat-traversal", "relay-capable")
+        assert known.tags[:3] == (f"nat:{EXPECTED[kind]}", "nat-traversal", "relay-capable")
 
 
 @pytest.mark.parametrize("kind", KINDS)
