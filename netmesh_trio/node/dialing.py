@@ -276,7 +276,7 @@ class Dialer:
                         self._try_circuit(live, relay, circuits)
                 if attempt >= _PATIENCE or (circuits and refused.issuperset(circuits)):
                     self._redial_silent(live)
-                with trio.move_on_after(due - engine.now()) as waited:
+                with trio.move_on_at(due) as waited:
                     await live.peer.wait_change()
                 if waited.cancelled_caught:
                     attempt += 1
