@@ -57,7 +57,9 @@ async def test_leaving_delivers_what_was_written(autojump_clock: trio.testing.Mo
                     got.extend(part)
 
             nursery.start_soon(take)
-            async with open_node(Identity.generate(), (ONE, 1), network=net.hosts["a"]) as a:
+            # at this loss a megabyte takes about as long as the usual patience
+            config = NodeConfig(close_timeout=20)
+            async with open_node(Identity.generate(), (ONE, 1), config=config, network=net.hosts["a"]) as a:
                 stream = await (await a.connect(b.addresses[0])).open_stream("take")
                 await stream.send_all(data[: len(data) // 2])
                 await stream.send_all(data[len(data) // 2 :])
