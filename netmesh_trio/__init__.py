@@ -37,6 +37,7 @@ from .events import (
     PathReport,
     PeerConnected,
     PeerDisconnected,
+    PortMapChanged,
 )
 from .identity import Identity, NetworkKey, PeerId
 from .node.node import Node, open_node
@@ -83,6 +84,7 @@ __all__ = [
     "PeerId",
     "PeerStats",
     "PeerUnreachableError",
+    "PortMapChanged",
     "ServiceInUseError",
     "ServiceNotFoundError",
     "SessionClosedError",

@@ -66,6 +66,10 @@ class NodeConfig:
     relay_members: frozenset[PeerId] = attrs.field(factory=frozenset, converter=_members)
     #: Whether sessions may move to direct paths by themselves.  Without, they stay on the relay.
     direct: bool = attrs.field(default=True, validator=_one_of(True, False))
+    #: Whether to ask the router for a port mapping (PCP, NAT-PMP, UPnP): the node is ``open`` while it has one, and
+    #: removes it on leaving.  It never delays anything, and none is needed to communicate.  None: as
+    #: ``traversal.try_port_mapping`` says; else that says the same as this.
+    try_port_mapping: bool | None = attrs.field(default=None, validator=_one_of(None, True, False))
     #: How this node looks for shorter paths.
     traversal: TraversalConfig = attrs.field(factory=TraversalConfig, validator=_traversal)
     #: Seconds between packets that keep an idle session and the NAT bindings under it alive.
@@ -91,6 +95,12 @@ class NodeConfig:
     max_sessions: int = attrs.field(default=4096, validator=_between(1, 1_000_000))
 
     def __attrs_post_init__(self) -> None:
+        # One setting at two doors: they agree in every config, also in what attrs.evolve makes.
+        if self.try_port_mapping is None:
+            object.__setattr__(self, "try_port_mapping", self.traversal.try_port_mapping)
+        elif self.try_port_mapping is not self.traversal.try_port_mapping:
+            traversal = attrs.evolve(self.traversal, try_port_mapping=bool(self.try_port_mapping))
+            object.__setattr__(self, "traversal", traversal)
         if self.relay_members and self.network_key is not None:
             raise ConfigError("relay_members and network_key exclude each other: all of a private mesh are members")
 

@@ -9,6 +9,7 @@ import attrs
 from .addresses import Address
 from .identity import PeerId
 from .traversal.classify import NatType
+from .traversal.errors import TraversalError
 
 __all__ = [
     "Event",
@@ -19,6 +20,7 @@ __all__ = [
     "PathReport",
     "PeerConnected",
     "PeerDisconnected",
+    "PortMapChanged",
 ]
 
 
@@ -113,6 +115,34 @@ class NatChanged:
 
 
 @attrs.frozen(kw_only=True, repr=False)
+class PortMapChanged:
+    """The router granted a port mapping, another one, or does so no longer; with ``try_port_mapping`` only.
+
+    All peers are reached with and without it; with it, those that never heard of this node can dial it directly.
+    """
+
+    #: ``"pcp"``, ``"nat-pmp"`` or ``"upnp"``; None while there is no mapping.
+    protocol: str | None = None
+    #: The address that the router passes on to this node; None while there is no mapping.
+    external: Address | None = None
+    #: Whether it is of use to others.  Not so if it is private: yet another NAT stands in front of the router, and
+    #: what peers observe is announced as without a mapping.
+    public: bool = False
+    #: 4 or 6.  With IPv6 it is a pinhole in the router's firewall.
+    family: int = 4
+    #: Why there is none; of kind ``port-map-unavailable``.
+    error: TraversalError | None = None
+
+    def __str__(self) -> str:
+        if self.external is None:
+            return "none" if self.error is None else f"none: {self.error}"
+        return f"{self.external} by {self.protocol}" + ("" if self.public else ", behind another NAT")
+
+    def __repr__(self) -> str:
+        return f"<PortMapChanged {self}>"
+
+
+@attrs.frozen(kw_only=True, repr=False)
 class EventsLost:
     """The reader was too slow: ``count`` events before the next one are lost."""
 
@@ -122,4 +152,4 @@ class EventsLost:
         return f"<EventsLost {self.count}>"
 
 
-Event = PeerConnected | PeerDisconnected | PathChanged | NatChanged | EventsLost
+Event = PeerConnected | PeerDisconnected | PathChanged | NatChanged | PortMapChanged | EventsLost

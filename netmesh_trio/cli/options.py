@@ -79,6 +79,7 @@ class NodeOptions:
     bootstrap: tuple[MeshUri, ...]
     direct: bool
     network_key: Path | None
+    port_mapping: bool = False
     relay: RelayPolicy = "off"
 
     def load_identity(self) -> Identity:
@@ -128,6 +129,11 @@ _OPTIONS = [
         metavar="FILE",
         type=_FILE,
         help="Key file of a private mesh: nodes without it are not answered.",
+    ),
+    click.option(
+        "--port-mapping",
+        is_flag=True,
+        help="Ask the router to let in what others send here (PCP, NAT-PMP, UPnP).",
     ),
 ]
 
@@ -208,6 +214,7 @@ def _collect(values: dict[str, Any]) -> NodeOptions:
         "bootstrap": tuple(values.pop("bootstrap")),
         "direct": not values.pop("no_direct"),
         "network_key": values.pop("network_key"),
+        "port_mapping": values.pop("port_mapping"),
         "relay": values.pop("relay", "off"),
     }
     return NodeOptions(**taken)

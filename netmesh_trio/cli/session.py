@@ -52,6 +52,7 @@ async def running_node(
     config = netmesh_trio.NodeConfig(
         relay=options.relay,
         direct=options.direct,
+        try_port_mapping=options.port_mapping,
         network_key=network_key,
         # Several attempts fit into the time that there is: the last one's error says why.
         connect_timeout=5.0 if timeout is None else min(max(timeout * 0.8, 0.1), 5.0),

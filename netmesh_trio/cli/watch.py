@@ -16,13 +16,14 @@ from netmesh_trio.events import (
     PathReport,
     PeerConnected,
     PeerDisconnected,
+    PortMapChanged,
 )
 from netmesh_trio.identity import PeerId
 
 if TYPE_CHECKING:
     from netmesh_trio import Node
 
-__all__ = ["report", "report_path", "watch"]
+__all__ = ["report", "report_path", "report_port_mapping", "watch"]
 
 
 async def watch(node: Node, reporter: Reporter, ready: trio.Event, *, nat: bool = True) -> None:
@@ -52,6 +53,8 @@ def report(reporter: Reporter, event: Event) -> None:
         report_path(reporter, event.peer_id, event.path, event.reason)
     elif isinstance(event, NatChanged):
         reporter.nat(str(event.nat_type), None if event.reflex_addr is None else str(event.reflex_addr))
+    elif isinstance(event, PortMapChanged):
+        report_port_mapping(reporter, event)
     elif isinstance(event, EventsLost):
         reporter.note(f"{event.count} events came too fast to be told")
 
@@ -67,4 +70,24 @@ def report_path(reporter: Reporter, peer_id: PeerId, path: PathReport, reason: s
         via=None if path.via is None else str(path.via),
         rtt_ms=None if path.rtt is None else path.rtt * 1000,
         reason=reason,
+    )
+
+
+def report_port_mapping(reporter: Reporter, event: PortMapChanged) -> None:
+    """Print what became of the request for a port mapping."""
+    if event.external is not None:
+        human = f"portmap {event.protocol}: the router passes on what comes to {event.external}"
+        if not event.public:
+            human += ", which is not public: another NAT stands in front of it"
+    else:
+        human = f"portmap none: {event.error or 'given back'}"
+    reporter.event(
+        "portmap",
+        human,
+        protocol=event.protocol,
+        external=None if event.external is None else str(event.external),
+        public=event.public,
+        family=event.family,
+        reason=None if event.error is None else event.error.kind,
+        detail=None if event.error is None else event.error.detail,
     )

@@ -98,6 +98,11 @@ class Classifying:
         self._classifier.set_override(address)
         self._publish()
 
+    def set_mapped(self, family: int, address: Address | None) -> None:
+        """A router maps this address to us, or none any more; announced at once, unless there is an override."""
+        self._classifier.set_mapped(family, address)
+        self._publish()
+
     async def reclassify(self, *, thorough: bool = False) -> NatType:
         """Ask all observers; returns the kind when they have answered, or after ``classify_deadline``.
 

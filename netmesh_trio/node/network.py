@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..addresses import Address
+from ..traversal.portmap.mapping import Gateway, PortMapClient
 
 __all__ = ["Network", "Received", "UdpSocket"]
 
@@ -66,4 +67,19 @@ class Network(Protocol):
 
     def interface_addresses(self) -> list[str]:
         """The numeric addresses of this host's interfaces."""
+        ...
+
+    def gateways(self) -> list[Gateway]:
+        """The default routers, for each address family the preferred one first."""
+        ...
+
+    async def join(self, group: str, port: int, gateway: Gateway) -> UdpSocket:
+        """A socket that gets what is sent to a multicast group on the link to a router.
+
+        Raises BindError, also where there is no multicast.
+        """
+        ...
+
+    def upnp(self, gateway: Gateway) -> PortMapClient | None:
+        """A client for port mappings by UPnP, which takes more than UDP sockets; None where there is none."""
         ...

@@ -31,6 +31,7 @@ from .engine import Engine
 from .live import LiveSession
 from .network import Network
 from .peer import Peer
+from .portmapping import PortMapper, RouterReport
 from .reflexes import Reflexes
 from .relaying import Relaying
 from .rendezvous import Rendezvous
@@ -60,6 +61,7 @@ class Node:
         upgrader: Upgrader,
         reflexes: Reflexes,
         classifying: Classifying,
+        mapper: PortMapper,
         bootstrap: tuple[MeshUri, ...],
     ) -> None:
         self._engine = engine
@@ -69,6 +71,7 @@ class Node:
         self._upgrader = upgrader
         self._reflexes = reflexes
         self._classifying = classifying
+        self._mapper = mapper
         self._bootstrap = bootstrap
 
     def __repr__(self) -> str:
@@ -222,6 +225,15 @@ class Node:
     def clear_reflex_override(self) -> None:
         """End the override; what peers observe is announced again, at once."""
         self._classifying.set_override(None)
+
+    async def check_router(self) -> list[RouterReport]:
+        """Ask the default routers which protocols for port mappings they speak, one report for each address family.
+
+        Nothing is changed there.  Takes 3 s at most, and that only while a router does not answer.
+        """
+        if self._engine.closing:
+            raise NodeClosedError("the node was closed")
+        return await self._mapper.report()
 
     def traversal_stats(self) -> TraversalStatsSnapshot:
         """A frozen snapshot of the counters of the search for shorter paths."""
@@ -435,6 +447,7 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
         dialer.bootstrap_connected.set()  # whoever waits for it is told that the node was closed
 
     engine.on_leave = leave
+    mapper = PortMapper(engine, classifying.set_mapped)
     for number, socket in enumerate(engine.sockets):
         nursery.start_soon(engine.receive_loop, number)
         nursery.start_soon(socket.run_sender)
@@ -446,10 +459,12 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
             nursery.start_soon(task)
     for task in (relaying.run, relaying.run_expiry, announcing.run, announcing.handle, announcing.run_expiry):
         nursery.start_soon(task)
+    if config.try_port_mapping:
+        nursery.start_soon(mapper.run)
     for uri in bootstrap:
         if uri.peer_id != engine.peer_id:
             nursery.start_soon(dialer.keep_bootstrap, uri)
-    return Node(engine, store, table, dialer, upgrader, reflexes, classifying, bootstrap)
+    return Node(engine, store, table, dialer, upgrader, reflexes, classifying, mapper, bootstrap)
 
 
 async def _flush(engine: Engine) -> None:

@@ -208,7 +208,9 @@ class Rendezvous:
         return [reflex for reflex in (state.reflex, state.reflex6) if reflex is not None]
 
     def _candidates(self) -> tuple[Candidate, ...]:
-        return gather(self._interfaces(), self._bound(), reflexes=self._reflexes())
+        return gather(
+            self._interfaces(), self._bound(), mapped=self._engine.classifier.mapped, reflexes=self._reflexes()
+        )
 
     def _announced(self, peer_id: PeerId) -> list[Address]:
         known = self._store.get(peer_id)

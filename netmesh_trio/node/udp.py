@@ -13,6 +13,7 @@ import trio
 
 from ..addresses import Address
 from ..errors import AddressError, BindError
+from ..traversal.portmap.mapping import Gateway, PortMapClient
 from .network import Piece, Received
 
 __all__ = ["KernelNetwork", "KernelUdpSocket"]
@@ -106,6 +107,13 @@ class KernelUdpSocket:
                 self._single.clear()
             self._single.add(destination)
             return
+        if "%" in destination.host and len(data) <= size and not destination[2:]:
+            # the pair lacks the number of the link
+            try:
+                self._sock.sendto(data, _with_scope(destination))
+            except OSError:
+                self.send_errors += 1
+            return
         # EMSGSIZE: larger than the link; path MTU discovery sees the loss.  ENETUNREACH, EHOSTUNREACH, EPERM,
         # ECONNREFUSED (somebody's earlier ICMP): lost like on any network, and other paths may work
         self.send_errors += 1
@@ -165,6 +173,12 @@ class KernelUdpSocket:
             self._sock.close()
 
 
+def _with_scope(address: Address) -> tuple[str, int, int, int]:
+    """What the kernel wants of a link-local address."""
+    host, _, scope = address.host.partition("%")
+    return host, address.port, 0, int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+
+
 class KernelNetwork:
     """The operating system's network."""
 
@@ -211,3 +225,39 @@ class KernelNetwork:
                 found.append(ip.ip if isinstance(ip.ip, str) else ip.ip[0])
         found.sort(key=lambda host: (Address(host, 0).is_loopback, ":" in host))
         return found
+
+    def gateways(self) -> list[Gateway]:
+        """The default routers, for each address family the preferred one first."""
+        from ..traversal.portmap.routes import default_gateways  # here, because few nodes want it
+
+        return default_gateways()
+
+    async def join(self, group: str, port: int, gateway: Gateway) -> KernelUdpSocket:
+        """A socket that gets what is sent to a multicast group on the link to a router.  Raises BindError."""
+        await trio.lowlevel.checkpoint()
+        family = socket.AF_INET6 if gateway.family == 6 else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0))
+        try:
+            sock.setblocking(False)
+            # other programs on this host listen there, too
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "SO_REUSEPORT") and sys.platform != "linux":
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind(("::", port))
+                member = socket.inet_pton(family, group) + struct.pack("@I", gateway.interface)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, member)
+            else:
+                # Windows binds to no group; elsewhere that leaves out what was sent to other addresses
+                sock.bind(("" if sys.platform == "win32" else group, port))
+                member = socket.inet_aton(group) + socket.inet_aton(gateway.local)
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+            return KernelUdpSocket(sock)
+        except OSError as error:
+            sock.close()
+            raise BindError(error.errno, f"cannot join {group}, port {port}: {error.strerror}") from None
+
+    def upnp(self, gateway: Gateway) -> PortMapClient | None:
+        """A client for port mappings by UPnP."""
+        return None

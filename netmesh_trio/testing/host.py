@@ -16,6 +16,7 @@ from netmesh_trio.testing.link import Link, LinkSettings
 from netmesh_trio.testing.packets import PASS, Packet, Train
 from netmesh_trio.testing.realm import Realm, canonical
 from netmesh_trio.testing.socket import VirtualUdpSocket
+from netmesh_trio.traversal.portmap import Gateway
 
 if TYPE_CHECKING:
     from netmesh_trio.testing.internet import VirtualInternet
@@ -97,6 +98,8 @@ class Host:
         self.name = name
         self.interfaces: list[Interface] = [Interface(self, fabric, name, link)]
         """The first is there from the start; see :meth:`add_interface`."""
+        self.routers: list[Gateway] = []
+        """What the host takes for its default routers, to be set by a test of port mappings."""
         self._internet = internet
         self._fabric = fabric
         self._random = fabric.random(f"{name} ports")
@@ -219,6 +222,18 @@ class Host:
     def interface_addresses(self) -> list[str]:
         """The addresses of all interfaces, without loopback."""
         return [address for interface in self.interfaces for address in interface.addresses]
+
+    def gateways(self) -> list[Gateway]:
+        """See :attr:`routers`."""
+        return list(self.routers)
+
+    async def join(self, group: str, port: int, gateway: Gateway) -> VirtualUdpSocket:
+        """:raises BindError: the virtual internet has no multicast."""
+        await trio.lowlevel.checkpoint()
+        raise BindError(f"cannot join {group}: the virtual internet has no multicast")
+
+    def upnp(self, gateway: Gateway) -> None:
+        """None: the virtual internet has no TCP."""
 
     # -- packets ---------------------------------------------------------------------------------
 

@@ -175,7 +175,7 @@ class NatState:
     reflex6: Address | None = None
     """The same for IPv6."""
     overridden: bool = False
-    """Whether an override is in force."""
+    """Whether an override is in force, or a port mapping."""
 
 
 class Classifier:
@@ -188,7 +188,17 @@ class Classifier:
     At most ``max_observers`` observers are kept; the one heard longest ago makes room.
     """
 
-    __slots__ = ("_lifetime", "_local", "_max_observers", "_observations", "_override", "_seen", "_state", "_verdicts")
+    __slots__ = (
+        "_lifetime",
+        "_local",
+        "_mapped",
+        "_max_observers",
+        "_observations",
+        "_override",
+        "_seen",
+        "_state",
+        "_verdicts",
+    )
 
     def __init__(
         self,
@@ -201,6 +211,7 @@ class Classifier:
         self._local = local
         self._lifetime = lifetime
         self._override = override
+        self._mapped: dict[int, Address | None] = {4: None, 6: None}
         self._max_observers = max_observers
         # by observer, family and socket; oldest first
         self._observations: dict[tuple[PeerId, int, int], Observation] = {}
@@ -229,6 +240,11 @@ class Classifier:
     def override(self) -> Address | None:
         """The address announced in place of what is observed."""
         return self._override
+
+    @property
+    def mapped(self) -> Address | None:
+        """The outside address of the IPv4 port mapping, if there is one."""
+        return self._mapped[4]
 
     @property
     def observations(self) -> tuple[Observation, ...]:
@@ -287,6 +303,14 @@ class Classifier:
         self._override = address
         return self._update()
 
+    def set_mapped(self, family: int, address: Address | None) -> NatState | None:
+        """A router maps ``address`` to us, so that family is ``open`` there, or (None) no longer does.
+
+        An override, which is the program's own word, goes before it.
+        """
+        self._mapped[family] = address
+        return self._update()
+
     def _observed(self) -> NatState:
         observations = self.observations
         reflex: dict[int, Address | None] = {4: None, 6: None}
@@ -308,6 +332,18 @@ class Classifier:
         state = self._observed()
         for family, seen in ((4, state.reflex), (6, state.reflex6)):
             self._seen[family] = seen if self._verdicts[family] is NatType.SYMMETRIC else None
+        if self._mapped[6] is not None:
+            # the tag is about IPv4, unless there is nothing but IPv6
+            alone = all(bound.family == 6 for bound in self._local.bound)
+            state = attrs.evolve(
+                state,
+                nat_type=NatType.OPEN if alone else state.nat_type,
+                nat_type6=NatType.OPEN,
+                reflex6=self._mapped[6],
+                overridden=True,
+            )
+        if self._mapped[4] is not None:
+            state = attrs.evolve(state, nat_type=NatType.OPEN, reflex=self._mapped[4], overridden=True)
         if self._override is not None:
             if self._override.family == 4:
                 state = attrs.evolve(state, nat_type=NatType.OPEN, reflex=self._override, overridden=True)

@@ -74,14 +74,19 @@ class PortMapCause(str, enum.Enum):
 class PortMapError(PortMapUnavailableError):
     """One router did not do by one protocol what was asked.
 
-    Peers reach this node as before, over the relay where need be.  ``cause`` says why, ``protocol`` how it was asked,
-    ``retry_after`` is the time in seconds during which the router would say the same, if it told.
+    Peers reach this node as before, over the relay where need be.  ``cause`` says why, ``protocol`` how it was asked
+    (None if it was not), ``retry_after`` is the time in seconds during which the router would say the same, if it told.
     """
 
     def __init__(
-        self, cause: PortMapCause, protocol: PortMapProtocol, detail: str = "", retry_after: float | None = None
+        self,
+        cause: PortMapCause,
+        protocol: PortMapProtocol | None,
+        detail: str = "",
+        retry_after: float | None = None,
     ) -> None:
-        super().__init__(f"{protocol}: {cause.value}" + (f", {detail}" if detail else ""))
+        named = cause.value if protocol is None else f"{protocol}: {cause.value}"
+        super().__init__(named + (f", {detail}" if detail else ""))
         self.args = (cause, protocol, detail, retry_after)  # from which it is pickled
         self.cause = cause
         self.protocol = protocol
