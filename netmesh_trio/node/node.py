@@ -92,14 +92,16 @@ class Node:
     def addresses(self) -> list[MeshUri]:
         """Where others can dial this node, best first: ``str()`` gives the ``netmesh://`` URI.
 
-        With connected bootstrap nodes they name these as relays, so they work from anywhere.
+        With connected bootstrap nodes they name these as relays, so they work from anywhere.  What a router forwards
+        (a port mapping, an override) comes first.
         """
         via = tuple(
             MeshUri(uri.peer_id, uri.address)
             for uri in self._bootstrap
             if uri.peer_id != self.peer_id and self._engine.direct_session(uri.peer_id) is not None
         )[:8]
-        found: list[MeshUri] = []
+        forwarded = self._engine.classifier.forwarded
+        found = [MeshUri(self.peer_id, HostPort(*address), via) for address in forwarded]
         interfaces: list[str] | None = None
         for socket in self._engine.sockets:
             address = socket.address
@@ -110,7 +112,8 @@ class Node:
                 hosts = [h for h in interfaces if Address(h, 0).family == address.family]
                 hosts = [h for h in hosts if not Address(h, 0).is_loopback] or hosts
             for host in hosts:
-                if "%" not in host:  # a link-local address means nothing elsewhere
+                # a link-local address means nothing elsewhere
+                if "%" not in host and Address(host, address.port) not in forwarded:
                     found.append(MeshUri(self.peer_id, HostPort(host, address.port), via))
         found.sort(key=lambda u: u.address is not None and ipaddress.ip_address(u.address.host).is_private)
         return found or [MeshUri(self.peer_id, None, via)]

@@ -247,6 +247,14 @@ class Classifier:
         return self._mapped[4]
 
     @property
+    def forwarded(self) -> tuple[Address, ...]:
+        """Where others reach us by the word of the program or of a router, IPv4 first."""
+        known = {**self._mapped}
+        if self._override is not None:
+            known[self._override.family] = self._override
+        return tuple(address for address in known.values() if address is not None)
+
+    @property
     def observations(self) -> tuple[Observation, ...]:
         """All that is known, oldest first."""
         return tuple(self._observations.values())

@@ -54,7 +54,7 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
         (["node", "--bind", "localhost"], ["no port", "HOST:PORT"]),
         (["node", "--bootstrap", f"netmesh://{ID}"], ["no address", "@HOST:PORT"]),
         (["node", "--relay", "maybe"], ["'off', 'members', 'any'"]),
-        (["node", "--port-mapping"], ["No such option"]),
+        (["node", "--port-mapping=upnp"], ["--port-mapping", "does not take a value"]),
     ],
 )
 @pytest.mark.parametrize("as_json", [False, True])

@@ -63,3 +63,23 @@ async def test_over_loopback_sockets() -> None:
                     await stream.send_all(b"hello")
                     assert await stream.receive_some() == b"hello"
             nursery.cancel_scope.cancel()
+
+
+def test_one_setting_for_port_mappings_at_two_doors() -> None:
+    for config in (
+        NodeConfig(try_port_mapping=True),
+        NodeConfig(traversal=TraversalConfig(try_port_mapping=True)),
+        NodeConfig(try_port_mapping=True, traversal=TraversalConfig(port_mapping_lease=7200)),
+        attrs.evolve(NodeConfig(try_port_mapping=True), direct=False),
+        attrs.evolve(NodeConfig(), try_port_mapping=True),
+        attrs.evolve(NodeConfig(try_port_mapping=True), traversal=TraversalConfig()),
+    ):
+        assert config.try_port_mapping is config.traversal.try_port_mapping is True
+    for config in (
+        NodeConfig(),
+        NodeConfig(try_port_mapping=False, traversal=TraversalConfig(try_port_mapping=True)),
+        attrs.evolve(NodeConfig(try_port_mapping=True), try_port_mapping=False),
+    ):
+        assert config.try_port_mapping is config.traversal.try_port_mapping is False
+    with pytest.raises(ConfigError, match="try_port_mapping is 'yes'"):
+        NodeConfig(try_port_mapping="yes")  # type: ignore[arg-type]

@@ -204,3 +204,33 @@ def test_observers_are_bounded_and_nonsense_is_ignored() -> None:
     assert [o.observer for o in classifier.observations] == [peer(17), peer(18), peer(19)]
     assert fed(classifier, "198.51.100.1:1 > 0.0.0.0:9") == [None]
     assert len(classifier.observations) == 3
+
+
+def test_a_port_mapping_is_announced_unless_the_program_knows_better() -> None:
+    mapped, mapped6, override = Address("203.0.113.50", 9), Address("2001:db8::7", 9), Address("198.51.100.7", 8)
+    classifier = Classifier(LocalAddresses((Address("0.0.0.0", 9), Address("::", 9))))
+    classifier.set_mapped(4, mapped)
+    state = classifier.state
+    assert (state.nat_type, state.reflex, state.nat_type6, state.overridden) == (OPEN, mapped, UNKNOWN, True)
+    # a pinhole says nothing about IPv4, which the tag is about
+    classifier.set_mapped(4, None)
+    classifier.set_mapped(6, mapped6)
+    state = classifier.state
+    assert (state.nat_type, state.reflex, state.nat_type6, state.reflex6) == (UNKNOWN, None, OPEN, mapped6)
+    classifier.set_mapped(4, mapped)
+    assert classifier.forwarded == (mapped, mapped6)
+    classifier.set_override(override)
+    assert (classifier.state.reflex, classifier.state.reflex6) == (override, mapped6)
+    assert classifier.forwarded == (override, mapped6)
+    classifier.set_override(None)
+    assert classifier.state.reflex == mapped
+    classifier.set_mapped(4, None)
+    classifier.set_mapped(6, None)
+    assert classifier.state == NatState()
+    assert classifier.forwarded == ()
+
+
+def test_with_nothing_but_ipv6_a_pinhole_makes_open() -> None:
+    classifier = Classifier(LocalAddresses((Address("::", 9),)))
+    classifier.set_mapped(6, Address("2001:db8::7", 9))
+    assert classifier.state.nat_type is OPEN

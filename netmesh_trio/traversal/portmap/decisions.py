@@ -35,8 +35,9 @@ def choose_protocol(
         if protocol in answered:
             return protocol, 0.0
         if protocol in pending and since_first < GRACE:
-            return None, GRACE - since_first if answered else PROBE_TIME
-    return None, 0.0
+            # a hair's breadth would be too short for the clock to advance
+            return None, max(0.001, GRACE - since_first) if answered else PROBE_TIME
+    return None, PROBE_TIME if pending else 0.0
 
 
 def renew_after(mapping: PortMapping, renewal: float, failures: int) -> float:
