@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 
+import attrs
 import pytest
 import trio
 
 import netmesh_trio
-from netmesh_trio import Identity, NodeConfig, open_node
+from netmesh_trio import ConfigError, Identity, NodeConfig, TraversalConfig, open_node
 from netmesh_trio.testing import VirtualInternet
 
 
