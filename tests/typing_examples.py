@@ -38,6 +38,7 @@ from netmesh_trio import (
     PeerDisconnected,
     PeerId,
     PeerUnreachableError,
+    PortMapChanged,
     Stream,
     TraversalConfig,
     TraversalError,
@@ -137,6 +138,8 @@ async def watching(node: Node) -> None:
             assert_type(event.peer_id, PeerId)
         elif isinstance(event, NatChanged):
             assert_type(event.nat_type, NatType)
+        elif isinstance(event, PortMapChanged):
+            assert_type(event.external, Address | None)
         elif isinstance(event, EventsLost):
             assert_type(event.count, int)
         else:

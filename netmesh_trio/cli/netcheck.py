@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +12,7 @@ from netmesh_trio.cli.output import Reporter
 
 if TYPE_CHECKING:
     from netmesh_trio import NatReport, Node
+    from netmesh_trio.traversal import RouterReport
 
 __all__ = ["meaning", "netcheck"]
 
@@ -79,8 +81,15 @@ async def _netcheck(reporter: Reporter, timeout: float, options: NodeOptions, *,
             while not wanted <= {peer.peer_id for peer in node.peers() if peer.path}:  # noqa: ASYNC110 - bounded
                 await trio.sleep(0.02)
         deadline = node.config.traversal.classify_deadline
-        with trio.move_on_after(2 * deadline + 1):
-            await node.reclassify_nat(thorough=True)
+        routers: list[RouterReport] = []
+
+        async def ask_routers() -> None:
+            routers.extend(await node.check_router())
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask_routers)
+            with trio.move_on_after(2 * deadline + 1):
+                await node.reclassify_nat(thorough=True)
         if patient:
             reporter.note("letting bindings rest to see when the NAT forgets them; this takes up to ten minutes")
             with trio.move_on_after(_PATIENCE):
@@ -92,7 +101,7 @@ async def _netcheck(reporter: Reporter, timeout: float, options: NodeOptions, *,
                 "no connected node said where it sees this one: the bootstrap nodes take no part in NAT traversal, "
                 "or packets to them get lost; peers are reached over the relay all the same",
             )
-        fields = _fields(node, report)
+        fields = {**_fields(node, report), "routers": _router_fields(report, routers)}
         _tell(reporter, report, fields)
         reporter.event("nat", **fields)
         if report.nat_type.value == "unknown":
@@ -136,6 +145,20 @@ def _fields(node: Node, report: NatReport) -> dict[str, Any]:
         "observers": observers,
         "meaning": meaning(report),
     }
+
+
+def _router_fields(report: NatReport, routers: Sequence[RouterReport]) -> list[dict[str, Any]]:
+    """Of the IPv4 router, and of others that grant mappings."""
+    from netmesh_trio.cli.routers import router_fields
+
+    found = []
+    for router in routers:
+        # not what is announced, which may be the mapping itself
+        seen = [o.reflex for o in report.observations if o.family == router.family]
+        fields = router_fields(router, seen[-1] if seen else None)
+        if router.family == 4 or "spoken" in fields["protocols"].values():
+            found.append(fields)
+    return found
 
 
 def meaning(report: NatReport) -> str:
@@ -187,5 +210,5 @@ def _tell(reporter: Reporter, report: NatReport, fields: dict[str, Any]) -> None
     for seen in fields["observers"]:
         rtt = "" if seen["rtt_ms"] is None else f", {seen['rtt_ms']:.1f} ms away"
         reporter.line(f"{seen['peer_id'][:8]} at {seen['address']}{rtt}, sees {seen['reflex_addr']}")
-    sentence = fields["meaning"]
-    reporter.line(f"{sentence[0].upper()}{sentence[1:]}.")
+    for sentence in (fields["meaning"], *(router["meaning"] for router in fields["routers"])):
+        reporter.line(f"{sentence[0].upper()}{sentence[1:]}.")

@@ -22,6 +22,7 @@ from ..routing.store import AnnouncementStore
 from ..stats import NodeStats
 from ..traversal.classify import NatType
 from ..traversal.config import parse_reflex_override
+from ..traversal.portmap.mapping import RouterReport
 from ..traversal.report import NatReport
 from ..traversal.stats import TraversalStatsSnapshot
 from .announcing import Announcing
@@ -31,7 +32,7 @@ from .engine import Engine
 from .live import LiveSession
 from .network import Network
 from .peer import Peer
-from .portmapping import PortMapper, RouterReport
+from .portmapping import PortMapper
 from .reflexes import Reflexes
 from .relaying import Relaying
 from .rendezvous import Rendezvous

@@ -27,13 +27,14 @@ from ..traversal.portmap.mapping import (
     PortMapError,
     PortMapping,
     PortMapProtocol,
+    RouterReport,
     RouterStatus,
     is_public,
 )
 from ..traversal.portmap.routes import choose_gateway
 from .engine import Engine
 
-__all__ = ["NOTICES", "PortMapper", "RouterReport"]
+__all__ = ["NOTICES", "PortMapper"]
 
 _log = logging.getLogger("netmesh_trio")
 
@@ -51,19 +52,6 @@ _READS = 16
 
 #: Where routers say that they have restarted or have another address: RFC 6886, 3.2.1, and RFC 6887, 14.1; SSDP.
 NOTICES = {4: (("224.0.0.1", 5350), ("239.255.255.250", 1900)), 6: (("ff02::1", 5350),)}
-
-
-@attrs.frozen
-class RouterReport:
-    """What the default router of one address family says, now."""
-
-    family: int
-    #: None if this host has none.
-    gateway: Gateway | None = None
-    #: What each protocol came to, the preferred one first.
-    answers: tuple[RouterStatus | PortMapError, ...] = ()
-    #: The mapping that this node has.
-    mapping: PortMapping | None = None
 
 
 @attrs.define(eq=False)
@@ -95,8 +83,7 @@ class PortMapper:
         self._external: Address | None = None
         for socket in engine.sockets:
             bound = socket.address
-            if not bound.is_loopback:
-                self._leases.setdefault(bound.family, _Lease(bound.family, bound))
+            self._leases.setdefault(bound.family, _Lease(bound.family, bound))
 
     async def run(self) -> None:
         """Keep a mapping for each family, for ever; cancelled, gives them back within a second."""
@@ -129,7 +116,7 @@ class PortMapper:
                     for client in self._clients(gateway):
                         nursery.start_soon(ask, client)
         ordered = tuple(answers[protocol] for protocol in PREFERENCE if protocol in answers)
-        found.append(RouterReport(lease.family, gateway, ordered, lease.mapping))
+        found.append(RouterReport(family=lease.family, gateway=gateway, answers=ordered, mapping=lease.mapping))
 
     # the router
 
@@ -156,7 +143,7 @@ class PortMapper:
         while True:
             gateway = choose_gateway(self._gateways(), lease.bound)
             if gateway is None:
-                what = f"this host has no default router for IPv{lease.family}"
+                what = f"no default router sees this node's IPv{lease.family} address"
                 self._set(lease, None, PortMapError(PortMapCause.NO_GATEWAY, None, what))
                 await trio.sleep(_POLL)
                 continue

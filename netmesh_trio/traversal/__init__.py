@@ -22,6 +22,7 @@ from .errors import (
     UnsupportedError,
 )
 from .matrix import PunchAction, pair_action
+from .portmap.mapping import Gateway, PortMapCause, PortMapError, PortMapping, RouterReport, RouterStatus
 from .report import Dependence, NatReport
 from .stats import Histogram, TraversalStats, TraversalStatsSnapshot
 
@@ -29,16 +30,22 @@ __all__ = [
     "SUBPROTOCOL_REFLEX",
     "SUBPROTOCOL_RENDEZVOUS",
     "Dependence",
+    "Gateway",
     "Histogram",
     "NatReport",
     "NatType",
     "PeerNotReachableError",
+    "PortMapCause",
+    "PortMapError",
     "PortMapUnavailableError",
+    "PortMapping",
     "PunchAction",
     "PunchFailedError",
     "ReflexTimeoutError",
     "RendezvousNoRelayError",
     "RendezvousRejectedError",
+    "RouterReport",
+    "RouterStatus",
     "TransportError",
     "TraversalConfig",
     "TraversalError",

@@ -227,7 +227,7 @@ def test_a_port_mapping_is_announced_unless_the_program_knows_better() -> None:
     classifier.set_mapped(4, None)
     classifier.set_mapped(6, None)
     assert classifier.state == NatState()
-    assert classifier.forwarded == ()
+    assert not classifier.forwarded
 
 
 def test_with_nothing_but_ipv6_a_pinhole_makes_open() -> None:

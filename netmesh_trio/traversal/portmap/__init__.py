@@ -5,7 +5,16 @@ A node with a mapping is easier to reach directly.  One without is reached as we
 
 from __future__ import annotations
 
-from .mapping import Gateway, PortMapCause, PortMapClient, PortMapError, PortMapping, RouterStatus, is_public
+from .mapping import (
+    Gateway,
+    PortMapCause,
+    PortMapClient,
+    PortMapError,
+    PortMapping,
+    RouterReport,
+    RouterStatus,
+    is_public,
+)
 
 __all__ = [
     "Gateway",
@@ -13,6 +22,7 @@ __all__ = [
     "PortMapClient",
     "PortMapError",
     "PortMapping",
+    "RouterReport",
     "RouterStatus",
     "is_public",
 ]

@@ -23,6 +23,7 @@ __all__ = [
     "PortMapError",
     "PortMapProtocol",
     "PortMapping",
+    "RouterReport",
     "RouterStatus",
     "is_public",
 ]
@@ -54,7 +55,7 @@ class PortMapCause(str, enum.Enum):
     """Why there is no mapping; the value is stable and machine-readable."""
 
     NO_GATEWAY = "no-gateway"
-    """This host has no default router on the interface in question."""
+    """This host has no default router, or none that the node's socket sends by."""
     UNSUPPORTED = "unsupported"
     """The router does not speak the protocol, or not its version, or not what was asked of it."""
     REFUSED = "refused"
@@ -150,6 +151,20 @@ class RouterStatus:
     """The router's own clock, seconds since it lost its mappings last, if it told."""
     description: str = ""
     """Name and model for people, if it told; at most 100 printable characters."""
+
+
+@attrs.frozen(kw_only=True)
+class RouterReport:
+    """What the default router of one address family says, and what it has granted."""
+
+    family: int
+    """4 or 6."""
+    gateway: Gateway | None = None
+    """The router; None if this host has none."""
+    answers: tuple[RouterStatus | PortMapError, ...] = ()
+    """What each protocol came to, the preferred one first."""
+    mapping: PortMapping | None = None
+    """The mapping that this node has there."""
 
 
 class PortMapClient(Protocol):
