@@ -269,19 +269,22 @@ class PortMapper:
             noticed = lease.notice.is_set()
             lease.notice = trio.Event()
             checked = engine.now()
-            if checked < due and not (noticed and client.protocol == "upnp"):
-                # UPnP does not tell whether it has forgotten a mapping; asking for it again does no harm
-                if not await self._has_changed(client, mapping, clock):
-                    continue
-                _log.info("the router has restarted, or has another address")
+            is_due = checked >= due
+            # after a notice the mapping is asked for again: a router that was up for a moment only, or speaks UPnP,
+            # does not tell whether it has forgotten it
+            if not is_due and not noticed and not await self._has_changed(client, mapping, clock):
+                continue
+            previous = mapping
             try:
                 mapping = await client.map(
                     internal_port=lease.bound.port,
-                    external_port=mapping.external.port,
+                    external_port=previous.external.port,
                     lifetime=self._config.port_mapping_lease,
-                    previous=mapping,
+                    previous=previous,
                 )
             except PortMapError as error:
+                if not is_due:
+                    continue  # it may be restarting just now
                 failures += 1
                 _log.info("renewing the port mapping failed (%d of %d): %s", failures, FAILURES, error.detail)
                 if failures == FAILURES:
@@ -289,9 +292,10 @@ class PortMapper:
                 earliest = engine.now() + 1.0
                 continue
             failures = 0
-            renewed = engine.now()
-            clock.observe(mapping.epoch, renewed)
-            self._set(lease, mapping, None, renewal=True)
+            clock.observe(mapping.epoch, engine.now())
+            if is_due or mapping.external != previous.external:  # else notices without end would put it off
+                renewed = engine.now()
+            self._set(lease, mapping, None, renewal=is_due)
 
     async def _has_changed(self, client: PortMapClient, mapping: PortMapping, clock: EpochClock) -> bool:
         """Whether the router has forgotten the mapping or has another address; one that does not answer has not."""

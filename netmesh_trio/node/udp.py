@@ -182,11 +182,15 @@ def _with_scope(address: Address) -> tuple[str, int, int, int]:
 class KernelNetwork:
     """The operating system's network."""
 
+    def open_socket(self, family: int, kind: int) -> socket.socket:
+        """A socket, which child processes do not inherit; all that a node uses come from here."""
+        return socket.socket(family, kind)
+
     async def bind(self, host: str, port: int) -> KernelUdpSocket:
         """Bind a UDP socket.  Raises BindError with what to do."""
         for address in await self.resolve(host, port):
             family = socket.AF_INET6 if address.family == 6 else socket.AF_INET
-            sock = socket.socket(family, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0))
+            sock = self.open_socket(family, socket.SOCK_DGRAM)
             try:
                 sock.setblocking(False)
                 if family == socket.AF_INET6:
@@ -236,7 +240,7 @@ class KernelNetwork:
         """A socket that gets what is sent to a multicast group on the link to a router.  Raises BindError."""
         await trio.lowlevel.checkpoint()
         family = socket.AF_INET6 if gateway.family == 6 else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM | getattr(socket, "SOCK_CLOEXEC", 0))
+        sock = self.open_socket(family, socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
             # other programs on this host listen there, too
@@ -260,4 +264,6 @@ class KernelNetwork:
 
     def upnp(self, gateway: Gateway) -> PortMapClient | None:
         """A client for port mappings by UPnP."""
-        return None
+        from ..traversal.portmap.upnp.client import UpnpClient  # here, because few nodes want it
+
+        return UpnpClient(gateway, open_socket=self.open_socket)

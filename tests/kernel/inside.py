@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import statistics
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -12,9 +13,10 @@ import trio
 
 from netmesh_trio import Identity, MeshUri, Node, NodeConfig, open_node
 from netmesh_trio.events import PathKind
-from netmesh_trio.node.udp import KernelNetwork, KernelUdpSocket
+from netmesh_trio.node.udp import KernelNetwork
 from netmesh_trio.testing import direct_path_possible
 from netmesh_trio.testing.namespaces import Gateway, Host, KernelInternet, NatKind
+from netmesh_trio.traversal import Gateway as RouterAddress
 from netmesh_trio.traversal.classify import NatType
 
 SERVICE = "test.echo"
@@ -49,11 +51,11 @@ class HostNetwork(KernelNetwork):
     def __init__(self, host: Host) -> None:
         self._host = host
 
-    async def bind(self, host: str, port: int) -> KernelUdpSocket:
-        made = self._host.socket()
-        made.setblocking(False)
-        made.bind((host, port))
-        return KernelUdpSocket(made)
+    def open_socket(self, family: int, kind: int) -> socket.socket:
+        return self._host.socket(family, kind)
+
+    def gateways(self) -> list[RouterAddress]:
+        return self._host.call(super().gateways)
 
     def interface_addresses(self) -> list[str]:
         return self._host.call(super().interface_addresses)
@@ -66,6 +68,7 @@ class World:
         self._nursery = nursery
         self._stack = stack
         self.relays: list[str] = []
+        self.nodes: list[Node] = []
 
     async def node(self, host: Host, config: NodeConfig | None = None) -> Node:
         """A node with sessions to all relays."""
@@ -84,6 +87,7 @@ class World:
             await node.wait_connected()
         listener = node.listen(SERVICE)
         self._nursery.start_soon(trio.serve_listeners, _echo, [listener])
+        self.nodes.append(node)
         return node
 
 
