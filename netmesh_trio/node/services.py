@@ -220,7 +220,8 @@ class EventReader:
     async def __anext__(self) -> Event:
         await trio.lowlevel.checkpoint()
         while not self._buffer and not self._ended:
-            self._wake = trio.Event()
+            if self._wake.is_set():  # else another task waits for it, too
+                self._wake = trio.Event()
             await self._wake.wait()
         if self._lost:
             lost, self._lost = self._lost, 0

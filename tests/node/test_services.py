@@ -384,6 +384,27 @@ async def test_slow_reader_of_events(mesh: Mesh, autojump_clock: trio.testing.Mo
     assert len(engine(mesh.a).events._readers) == 1
 
 
+async def test_two_tasks_read_the_same_events(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
+    """Each event comes to one of them, and none of them waits for ever."""
+    events = mesh.a.events()
+    peer = await connect(mesh.a, mesh.b)
+    seen: list[object] = []
+
+    async def take() -> None:
+        seen.append(await events.__anext__())
+
+    with trio.fail_after(60):
+        await take()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            nursery.start_soon(take)
+            await settle()
+            await peer.aclose()
+            await settle(5)
+            await mesh.a.connect(mesh.b.peer_id)
+    assert sorted(type(event).__name__ for event in seen) == ["PeerConnected", "PeerConnected", "PeerDisconnected"]
+
+
 async def test_events_end_with_the_node(autojump_clock: trio.testing.MockClock) -> None:
     async with VirtualInternet() as net, trio.open_nursery() as nursery:
         ended = []
