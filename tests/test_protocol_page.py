@@ -73,5 +73,5 @@ def test_acks_count_as_described() -> None:
 
 def test_service_tags_are_as_described() -> None:
     tag = blake2s(b"echo", digest_size=8, person=b"netmesh").digest()
-    assert shown("Hello of B")[26:] == tag
+    assert shown("Hello of B")[26:] == tag + b"\0"
     assert shown("CONTROL: services") == b"\x10\x0e\x02\0\x0c" + (1).to_bytes(4, "big") + tag

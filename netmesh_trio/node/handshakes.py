@@ -26,6 +26,7 @@ from ..session.session import Session
 from ..wire import packets
 from ..wire.errors import DecodeError
 from ..wire.hello import Hello
+from .ciphers import aes_is_faster
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -78,6 +79,7 @@ class Handshakes:
         self.dials: dict[int, Dial] = {}
         self.dialing: dict[PeerId, Dial] = {}
         self._stranger_budget = TokenBucket(50.0, 50.0)
+        self._prefers_aes = aes_is_faster()
         self.responder = Responder(
             engine.identity,
             network_key=engine.network_key,
@@ -105,6 +107,7 @@ class Handshakes:
             max_streams=int(config.max_streams),
             ordinal=self._engine.sessions_had & 0xFFFF_FFFF,
             service_tags=self._engine.services.tags(),
+            prefers_aes=self._prefers_aes,
         )
 
     def confirm(
@@ -142,6 +145,7 @@ class Handshakes:
                 established.rekey_secret,
                 established.initiator,
                 self._engine.random_bytes,
+                local.prefers_aes and remote.prefers_aes,
             ),
             local=local,
             remote=remote,

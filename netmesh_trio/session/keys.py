@@ -6,6 +6,8 @@ alike, and both derive the next generation from the old secret and the fresh Dif
 tomorrow opens nothing of today, and one that leaked yesterday opens nothing after the next renewal.  Packet numbers
 go on counting, and the old key still opens what is under way, so no stream notices.
 
+The cipher is ChaCha20-Poly1305, or AES-256-GCM if both sides find it faster, for the whole session.
+
 REKEY messages (subprotocol 0x0E01): generation u32, X25519 public key 32 bytes.
 """
 
@@ -18,7 +20,7 @@ from typing import Any
 
 import nacl.bindings
 import nacl.exceptions
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from ..wire.errors import DecodeError
 
@@ -32,6 +34,11 @@ Seal = Callable[[bytes, bytes | bytearray | memoryview, None], bytes]
 #: The same, into memory of the right size.  It must not overlap the data.
 SealInto = Callable[[bytes, bytes | bytearray | memoryview, None, memoryview], object]
 
+#: Packets of one key after which it is to be renewed.  AES-GCM must not seal more than 2^23 of our size (RFC 9001,
+#: section 6.6): half of that leaves time for the renewal.  For ChaCha20-Poly1305 there is no limit that matters.
+_AES_PACKETS = 1 << 22
+_CHACHA_PACKETS = 1 << 62
+
 _REKEY = struct.Struct(">I32s")
 
 
@@ -40,9 +47,9 @@ class PacketKey:
 
     __slots__ = ("decrypt", "decrypt_into", "encrypt", "encrypt_into")
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, aes: bool) -> None:
         # Any: the methods that write into a buffer came with cryptography 47
-        aead: Any = ChaCha20Poly1305(key)
+        aead: Any = AESGCM(key) if aes else ChaCha20Poly1305(key)
         self.encrypt: Seal = aead.encrypt
         self.decrypt: Seal = aead.decrypt
         if hasattr(aead, "encrypt_into"):
@@ -64,6 +71,7 @@ class KeyRing:
     """Keys of both directions."""
 
     __slots__ = (
+        "_aes",
         "_ephemeral",
         "_initiator",
         "_openers",
@@ -71,6 +79,7 @@ class KeyRing:
         "_random_bytes",
         "_secret",
         "generation",
+        "max_packets",
         "renewals",
         "sealer",
         "sent_generation",
@@ -83,15 +92,18 @@ class KeyRing:
         secret: bytes,
         initiator: bool,
         random_bytes: Callable[[int], bytes],
+        aes: bool = False,
     ) -> None:
+        self._aes = aes
+        self.max_packets = _AES_PACKETS if aes else _CHACHA_PACKETS
         self._secret = secret
         self._initiator = initiator
         self._random_bytes = random_bytes
         self._ephemeral: bytes | None = None
-        self._openers: dict[int, PacketKey] = {0: PacketKey(receive_key)}
+        self._openers: dict[int, PacketKey] = {0: PacketKey(receive_key, aes)}
         self._pending: PacketKey | None = None
         #: What we send with.
-        self.sealer = PacketKey(send_key)
+        self.sealer = PacketKey(send_key, aes)
         #: The newest generation that we can receive, and the one that we send with.
         self.generation = 0
         self.sent_generation = 0
@@ -161,5 +173,5 @@ class KeyRing:
         self.renewals += 1
         # two generations are kept: what is under way with the old key still opens
         self._openers = {g: key for g, key in self._openers.items() if g >= self.generation - 1}
-        self._openers[self.generation] = PacketKey(receive)
-        return PacketKey(send)
+        self._openers[self.generation] = PacketKey(receive, self._aes)
+        return PacketKey(send, self._aes)

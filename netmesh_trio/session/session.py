@@ -683,7 +683,7 @@ class Session:
 
     def _many_packets(self) -> bool:
         count = max(self.out.next_number, self.acks.expected) - self._rekeyed_number
-        return count >= self.times.rekey_packets
+        return count >= min(self.times.rekey_packets, self.keys.max_packets)
 
     def _ask_time(self) -> float:
         return max(self.last_received, self._asked_at) + self._quiet

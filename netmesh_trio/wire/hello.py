@@ -1,8 +1,14 @@
 """What each side tells the other in the handshake, encrypted.
 
 Layout, big-endian: version u8 (1), boot id 8 bytes, largest datagram u16, session window u32, stream window u32,
-streams u16, ordinal u32, n u8, n x 8 bytes of service tags.  What follows is ignored, so that later versions can add to
-it.
+streams u16, ordinal u32, n u8, n x 8 bytes of service tags, flags u8 (0 if it is missing).  What follows is ignored, so
+that later versions can add to it.
+
+====  ===================================================================================
+flag  meaning
+====  ===================================================================================
+1     AES-256-GCM is faster here than ChaCha20-Poly1305; used if both sides say so
+====  ===================================================================================
 """
 
 from __future__ import annotations
@@ -19,6 +25,7 @@ __all__ = ["MAX_SERVICE_TAGS", "Hello", "service_tag"]
 _FIXED = struct.Struct(">B8sHIIHIB")
 #: How many services a hello names; the rest follows inside the session.
 MAX_SERVICE_TAGS = 40
+_PREFERS_AES = 1
 
 
 def service_tag(name: str) -> bytes:
@@ -43,6 +50,8 @@ class Hello:
     ordinal: int = 0
     #: :func:`service_tag` of the services that this side serves.
     service_tags: tuple[bytes, ...] = ()
+    #: Whether this side would rather have AES-256-GCM for its packets.
+    prefers_aes: bool = False
 
     def encode(self) -> bytes:
         """The bytes that go into the handshake."""
@@ -56,7 +65,7 @@ class Hello:
             self.max_streams,
             self.ordinal,
             len(tags),
-        ) + b"".join(tags)
+        ) + b"".join((*tags, bytes((_PREFERS_AES if self.prefers_aes else 0,))))
 
     @classmethod
     def decode(cls, data: bytes) -> Hello:
@@ -68,6 +77,7 @@ class Hello:
         if version != 1 or len(data) < end or size < 1200 or count > MAX_SERVICE_TAGS:
             raise DecodeError("hello of another kind")
         tags = tuple(data[at : at + 8] for at in range(_FIXED.size, end, 8))
+        flags = data[end] if len(data) > end else 0
         return cls(
             boot_id=boot_id,
             max_datagram_size=size,
@@ -76,4 +86,5 @@ class Hello:
             max_streams=streams,
             ordinal=ordinal,
             service_tags=tags,
+            prefers_aes=bool(flags & _PREFERS_AES),
         )

@@ -7,17 +7,19 @@ import struct
 
 import pytest
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netmesh_trio.session import keys
 from netmesh_trio.session.keys import KeyRing, pack_nonce
 from netmesh_trio.wire.errors import DecodeError
 
 
-def rings(seed: int = 0) -> tuple[KeyRing, KeyRing]:
+def rings(seed: int = 0, *, aes: bool = False) -> tuple[KeyRing, KeyRing]:
     rng = random.Random(seed)
     one, two, secret = (rng.randbytes(32) for _ in range(3))
-    return KeyRing(one, two, secret, True, rng.randbytes), KeyRing(two, one, secret, False, rng.randbytes)
+    return KeyRing(one, two, secret, True, rng.randbytes, aes), KeyRing(two, one, secret, False, rng.randbytes, aes)
 
 
 class Counter:
@@ -43,6 +45,43 @@ def renew(a: KeyRing, b: KeyRing) -> tuple[bytes, bytes]:
     assert answer is not None
     assert a.receive_rekey(answer) is None
     return request, answer
+
+
+@pytest.mark.parametrize("aes", [False, True])
+@pytest.mark.parametrize("old", [False, True], ids=["into", "copying"])
+def test_either_cipher_for_every_generation_and_into_memory(
+    aes: bool, old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cipher = AESGCM if aes else ChaCha20Poly1305
+    if old:  # as before cryptography 47
+
+        class Old:
+            def __init__(self, key: bytes) -> None:
+                real = cipher(key)
+                self.encrypt, self.decrypt = real.encrypt, real.decrypt
+
+        monkeypatch.setattr(keys, cipher.__name__, Old)
+    a, b = rings(aes=aes)
+    for _ in range(3):
+        nonce = pack_nonce(7)
+        opener = b.opener(a.sent_generation & 0xFF)
+        assert opener is not None
+        packet, plain = memoryview(bytearray(40 + 16)), memoryview(bytearray(40))
+        a.sealer.encrypt_into(nonce, b"x" * 40, None, packet)
+        assert packet == a.sealer.encrypt(nonce, b"x" * 40, None)
+        opener.decrypt_into(nonce, packet, None, plain)
+        assert plain == b"x" * 40
+        packet[5] ^= 1
+        with pytest.raises(InvalidTag):
+            opener.decrypt_into(nonce, packet, None, plain)
+        renew(a, b)
+        say(a, b)
+
+
+def test_the_cipher_is_the_one_that_was_agreed() -> None:
+    (a, _), (c, _) = rings(), rings(aes=True)
+    assert a.sealer.encrypt(bytes(12), b"x", None) != c.sealer.encrypt(bytes(12), b"x", None)
+    assert c.max_packets < 1 << 23 < a.max_packets  # RFC 9001, section 6.6
 
 
 def test_the_nonce_is_that_of_noise() -> None:

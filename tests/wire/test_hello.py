@@ -19,6 +19,7 @@ hellos = st.builds(
     max_streams=st.integers(0, 0xFFFF),
     ordinal=st.integers(0, 0xFFFF_FFFF),
     service_tags=st.lists(st.binary(min_size=8, max_size=8), max_size=MAX_SERVICE_TAGS + 5).map(tuple),
+    prefers_aes=st.booleans(),
 )
 
 
@@ -32,7 +33,7 @@ def test_round_trip_and_what_follows_is_ignored(hello: Hello, later: bytes) -> N
 def test_layout() -> None:
     hello = Hello(
         boot_id=b"bootboot", max_datagram_size=1400, session_window=2, stream_window=1, max_streams=3,
-        ordinal=9, service_tags=(b"tag one ",),
+        ordinal=9, service_tags=(b"tag one ",), prefers_aes=True,
     )  # fmt: skip
     assert (
         hello.encode().hex()
@@ -45,7 +46,14 @@ def test_layout() -> None:
         + "00000009"
         + "01"
         + (b"tag one ".hex())
+        + "01"
     )
+
+
+def test_a_hello_without_flags_prefers_nothing() -> None:
+    hello = Hello(boot_id=bytes(8), max_datagram_size=1400, session_window=2, stream_window=1, max_streams=3)
+    assert Hello.decode(hello.encode()[:-1]) == hello
+    assert not Hello.decode(hello.encode()[:-1] + b"\xfe").prefers_aes
 
 
 @given(st.binary(max_size=60) | hellos.map(Hello.encode).map(lambda b: b[:-1]))
