@@ -44,14 +44,14 @@ class Bridge:
     """A trio loop in another thread; :class:`~netmesh_trio.anyio.ports.Port`."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         #: (trio) Writers that wait for their peers to read.
         self.blocked: set[Sink] = set()
         self.node: trio_node.Node | None = None
         self.failure: BaseException | None = None
         #: (asyncio) The node is open, or will never be; the trio loop has ended.
-        self.ready = asyncio.Event()
-        self.ended = asyncio.Event()
+        self.ready: asyncio.Event = asyncio.Event()
+        self.ended: asyncio.Event = asyncio.Event()
         #: (asyncio) Who is to be told should the trio loop break down.
         self.waiting: set[Waiter] = set()
         self.calls: set[_AnyCall[Any]] = set()
