@@ -1,7 +1,7 @@
 """On anyio's asyncio backend: the node runs on a trio loop in a thread of its own, and this is the way there and back.
 
-``(asyncio)`` and ``(trio)`` say in which thread a method is called.  Nothing here ever blocks the asyncio loop, but for
-the moment in which the thread, which is done by then, ends.
+``(asyncio)`` and ``(trio)`` say in which thread a method is called.  Nothing here blocks the asyncio loop, but for the
+moment in which the thread, which is done by then, ends.
 """
 
 from __future__ import annotations
@@ -311,7 +311,8 @@ async def open_bridge(
             with anyio.move_on_after(_PATIENCE, shield=True):
                 await bridge.ended.wait()
         finally:
-            # A second cancellation would end the wait above at once: what is left are a few steps of the other loop.
+            # A second cancellation ends the wait above at once.  What is left then are a few steps of the other loop,
+            # and the second that a port mapping may take to be given back.
             thread.join(_PATIENCE)
     if bridge.failure is not None:
         try:
