@@ -13,21 +13,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from cryptography.exceptions import InvalidTag
-
 from ..identity import PeerId
 from ..paths.choice import choose_path
 from ..paths.path import Path, PathKey, PathKind
 from ..wire import frames
 from ..wire.errors import DecodeError
 from ..wire.hello import Hello
-from ..wire.packets import (
-    BASE_DATAGRAM_SIZE,
-    DATA_HEADER_SIZE,
-    DATA_OVERHEAD,
-    data_prefix,
-    unpack_data_header,
-)
+from ..wire.packets import BASE_DATAGRAM_SIZE, DATA_OVERHEAD
 from .acks import AckTracker
 from .events import (
     Closed,
@@ -38,8 +30,7 @@ from .events import (
     PathValidated,
     StreamArrived,
 )
-from .incoming import Incoming
-from .keys import KeyRing, PacketKey, pack_nonce
+from .keys import KeyRing
 from .outgoing import Outgoing, Transmit
 from .parameters import (
     BUSY_QUIET,
@@ -52,6 +43,7 @@ from .parameters import (
     SessionTimes,
 )
 from .receive_stream import ReceiveStream
+from .receiving import Receiving
 from .recovery import Control, Reset, Sent, SentPackets, Stop, StreamData
 from .streams import StreamTable
 from .workspace import Workspace
@@ -112,7 +104,7 @@ class Session:
         self.path: Path | None = None
         workspace = workspace or Workspace()
         self.out = Outgoing(self, workspace)
-        self._incoming = Incoming(self)
+        self._receiving = Receiving(self, workspace)
         self.events: list[Event] = []
         #: Ids of streams on which a read would now return something, or whose state changed.
         self.readable: set[int] = set()
@@ -123,8 +115,6 @@ class Session:
         self.last_received = now
         self.last_sent = now
         self._random_bytes = random_bytes
-        self._prefix = int.from_bytes(data_prefix(0, local_index), "little")
-        self._key = keys.opener(0)
         self._rekeyed_at = now
         self._rekeyed_number = 0
         self._waiting_since = _INFINITY
@@ -226,106 +216,21 @@ class Session:
         ``data`` holds datagrams of ``stride`` bytes each (the last may be shorter); ``skip`` bytes in front of
         every one are the circuit header.  The first is for this session; reading stops at one that is not.
         """
-        stats = self.stats
-        acks = self.acks
-        receiving = self.streams.receiving
-        readable = self.readable
-        unpack = unpack_data_header
-        nonce = pack_nonce
-        key = self._key
-        total = len(data)
-        at = 0
-        run_first = run_stop = acks.expected
-        eliciting = 0
-        authentic = 0
-        highest_before = acks.expected
-        moved = False
-        grown = 0
-        try:
-            while at < total:
-                start = at + skip
-                at += stride
-                stop = at if at < total else total
-                if stop - start <= DATA_OVERHEAD:
-                    stats.dropped_invalid += 1
-                    continue
-                prefix, number = unpack(data, start)
-                opener = key if prefix == self._prefix else self._opener(prefix)
-                if opener is None:
-                    if (prefix ^ self._prefix) & ~0xFF00:
-                        at -= stride
-                        break
-                    stats.dropped_invalid += 1
-                    continue
-                if number != run_stop or number < acks.expected:
-                    # not simply the next one: a late packet's successor may have come before it
-                    if run_stop > run_first:
-                        acks.add(run_first, run_stop, eliciting, now)
-                        eliciting = 0
-                        run_first = run_stop
-                    if not acks.is_new(number):
-                        stats.dropped_replayed += 1
-                        continue
-                try:
-                    plain = opener.decrypt(nonce(number), data[start + DATA_HEADER_SIZE : stop], None)
-                except (InvalidTag, OverflowError):
-                    stats.dropped_forged += 1
-                    continue
-                if number != run_stop:
-                    run_first = number
-                run_stop = number + 1
-                authentic += 1
-                if prefix != self._prefix:
-                    self._new_epoch(prefix, opener)
-                    key = self._key
-                front = 0
-                if plain[0] == frames.ACK:
-                    runs, delay, front = frames.read_ack(plain, 1)
-                    self.on_ack(runs, delay, path, now)
-                    if front == len(plain):
-                        continue
-                if plain[front] == frames.STREAM and len(plain) > front + 13:
-                    # one STREAM frame to the end of the packet: the bulk of all traffic
-                    eliciting += 1
-                    moved = moved or number >= highest_before
-                    stream_id, offset = frames.unpack_stream(plain, front + 1)
-                    stream = receiving.get(stream_id)
-                    if stream is None:
-                        if not self.arrived(stream_id):
-                            continue
-                        stream = receiving[stream_id]
-                    grown += stream.push(offset, plain, front + 13, len(plain), False)
-                    if stream.stop_code is not None:
-                        self.on_stopped(stream)
-                    readable.add(stream_id)
-                    continue
-                asks, non_probing = self._incoming.read(plain, front, path, now)
-                eliciting += asks
-                if non_probing and number >= highest_before:
-                    moved = True
-                if self.closed:
-                    break
-            if grown:
-                self.streams.on_grown(grown)
-                self.on_stream_data(now)
-        except DecodeError as error:
-            stats.dropped_invalid += 1
-            self.fail(str(error), now)
-            return total
-        if run_stop > run_first:
-            acks.add(run_first, run_stop, eliciting, now)
-        stats.packets_received += authentic
-        at = min(at, total)
-        stats.bytes_received += at
-        if authentic:
-            self.last_received = now
-            self._waiting_since = _INFINITY
-            path.last_received = now
-            if not path.validated:
-                self._heard_on_new_path(path, now)
-            if path is not self.path and moved:
-                self._peer_moved(path, now)
-        return at
+        return self._receiving.receive(data, skip, stride, path, now)
+
+    def authentic(self, packet: memoryview) -> bool:
+        """Whether one DATA packet, without a circuit header, was made by the peer and is not a replay."""
+        return self._receiving.authentic(packet)
+
+    def heard(self, path: Path, newer: bool, now: float) -> None:
+        """Packets came in on ``path``; ``newer``: among them the newest so far, and more than a probe."""
+        self.last_received = now
+        self._waiting_since = _INFINITY
+        path.last_received = now
+        if not path.validated:
+            self._heard_on_new_path(path, now)
+        if newer and path is not self.path:
+            self._peer_moved(path, now)
 
     def on_stream_data(self, now: float) -> None:
         """Stream data came in: how soon will silence be worth a question?"""
@@ -334,31 +239,6 @@ class Session:
         self._quiet = QUIET
         if self._flow >= FLOW and self.path is not None:
             self._quiet = min(max(BUSY_QUIET, 2 * self.path.rtt.pto()), QUIET)
-
-    def authentic(self, packet: memoryview) -> bool:
-        """Whether one DATA packet, without a circuit header, was made by the peer and is not a replay."""
-        prefix, number = unpack_data_header(packet)
-        opener = self._opener(prefix)
-        if opener is None or not self.acks.is_new(number):
-            return False
-        try:
-            opener.decrypt(pack_nonce(number), packet[DATA_HEADER_SIZE:], None)
-        except InvalidTag:
-            return False
-        return True
-
-    def _opener(self, prefix: int) -> PacketKey | None:
-        # another epoch of ours, or not ours at all
-        if (prefix ^ self._prefix) & ~0xFF00:
-            return None
-        return self.keys.opener(prefix >> 8 & 0xFF)
-
-    def _new_epoch(self, prefix: int, opener: PacketKey) -> None:
-        epoch = prefix >> 8 & 0xFF
-        if epoch == self.keys.generation & 0xFF:
-            self._prefix = prefix
-            self._key = opener
-            self.keys.on_received(epoch)
 
     def _heard_on_new_path(self, path: Path, now: float) -> None:
         if path.kind is PathKind.RELAYED:
