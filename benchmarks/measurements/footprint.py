@@ -15,10 +15,10 @@ from benchmarks.subject import NotOffered, Subject
 __all__ = ["FOOTPRINT", "conduct", "hold"]
 
 _METRICS = (
-    Metric(key="idle", label="idle node, memory", unit="MB"),
-    Metric(key="idle_cpu", label="idle node, processor", unit="ms/s"),
-    Metric(key="session", label="one more session, memory", unit="kB"),
-    Metric(key="session_cpu", label="one more session, processor", unit="ms/s"),
+    Metric(key="idle", label="memory of a node", unit="MB"),
+    Metric(key="idle_cpu", label="processor of a node", unit="ms/s"),
+    Metric(key="session", label="memory of one more session", unit="kB"),
+    Metric(key="session_cpu", label="processor of one more session", unit="ms/s"),
 )
 _FOR_EVER = 3600.0
 _WARM = 2
@@ -80,7 +80,7 @@ def _cpu_rate(end: End, seconds: float) -> float:
 FOOTPRINT = (
     Measurement(
         name="footprint",
-        title="What is idle costs, at the serving end",
+        title="Idle",
         client=f"{__name__}:hold",
         metrics=_METRICS,
         settings={"seconds": 2.0, "sessions": _SESSIONS},

@@ -29,11 +29,11 @@ class _Stun(asyncio.DatagramProtocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
 
-    def datagram_received(self, data: bytes, address: Any) -> None:
+    def datagram_received(self, data: bytes, addr: Any) -> None:
         asked = stun.parse_message(data)
         told = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, asked.transaction_id)
-        told.attributes["XOR-MAPPED-ADDRESS"] = address[:2]
-        self._transport.sendto(bytes(told), address)
+        told.attributes["XOR-MAPPED-ADDRESS"] = addr[:2]
+        self._transport.sendto(bytes(told), addr)
 
 
 class Subject(OnAsyncio):

@@ -1,7 +1,7 @@
 """On anyio's asyncio backend: the node runs on a trio loop in a thread of its own, and this is the way there and back.
 
-``(asyncio)`` and ``(trio)`` say in which thread a method is called.  Nothing here ever blocks the asyncio loop, but for
-the moment in which the thread, which is done by then, ends.
+``(asyncio)`` and ``(trio)`` say in which thread a method is called.  Nothing here blocks the asyncio loop, but for the
+moment in which the thread, which is done by then, ends.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
+import anyio.lowlevel
 import trio
 
 from ..errors import NodeClosedError
@@ -44,14 +45,14 @@ class Bridge:
     """A trio loop in another thread; :class:`~netmesh_trio.anyio.ports.Port`."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         #: (trio) Writers that wait for their peers to read.
         self.blocked: set[Sink] = set()
         self.node: trio_node.Node | None = None
         self.failure: BaseException | None = None
         #: (asyncio) The node is open, or will never be; the trio loop has ended.
-        self.ready = asyncio.Event()
-        self.ended = asyncio.Event()
+        self.ready: asyncio.Event = asyncio.Event()
+        self.ended: asyncio.Event = asyncio.Event()
         #: (asyncio) Who is to be told should the trio loop break down.
         self.waiting: set[Waiter] = set()
         self.calls: set[_AnyCall[Any]] = set()
@@ -310,7 +311,8 @@ async def open_bridge(
             with anyio.move_on_after(_PATIENCE, shield=True):
                 await bridge.ended.wait()
         finally:
-            # A second cancellation would end the wait above at once: what is left are a few steps of the other loop.
+            # A second cancellation ends the wait above at once.  What is left then are a few steps of the other loop,
+            # and the second that a port mapping may take to be given back.
             thread.join(_PATIENCE)
     if bridge.failure is not None:
         try:

@@ -315,8 +315,9 @@ class Sink:
             self._drain(at_least_one=False)
 
     def _drain(self, *, at_least_one: bool) -> None:
+        closed = self._closed  # looked at before the queue: what came before the close is not missed
         while self._queue:
-            if not (at_least_one or self._closed or self._stream.has_room):
+            if not (at_least_one or closed or self._stream.has_room):
                 if not self._blocked:
                     self._blocked = self._bridge.start(self._wait_for_room)
                 return
@@ -332,7 +333,7 @@ class Sink:
             except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
                 self._error = error
             self._waiter.wake_from_trio()
-        if self._closed:
+        if closed:
             self._stream.close()
 
     async def _wait_for_room(self) -> None:

@@ -24,6 +24,7 @@ from ..session.streams import DEFAULT_PRIORITY
 from ..stats import NodeStats, PeerStats
 from ..traversal.classify import NatType
 from ..traversal.errors import TraversalError
+from ..traversal.portmap.mapping import RouterReport
 from ..traversal.report import NatReport
 from ..traversal.stats import TraversalStatsSnapshot
 from .attributes import MeshAttribute
@@ -121,6 +122,10 @@ class Node:
     async def clear_reflex_override(self) -> None:
         """End the override."""
         await self._port.do(self._node.clear_reflex_override)
+
+    async def check_router(self) -> list[RouterReport]:
+        """Ask the default routers which protocols for port mappings they speak; changes nothing there."""
+        return await self._port.call(self._node.check_router)
 
     def traversal_stats(self) -> TraversalStatsSnapshot:
         """A frozen snapshot of the counters of the search for shorter paths."""

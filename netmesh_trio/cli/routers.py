@@ -29,12 +29,20 @@ def _external(report: RouterReport) -> str | None:
     return None if report.mapping is None or report.family == 6 else report.mapping.external.host
 
 
+def _name(report: RouterReport) -> str | None:
+    names = (answer.description for answer in report.answers if not isinstance(answer, PortMapError))
+    return next(filter(None, names), None)
+
+
 def router_fields(report: RouterReport, seen: Address | None) -> dict[str, Any]:
     """All that is known of one router; ``seen`` is where peers see this node, by that family."""
     mapping = report.mapping
     return {
         "family": report.family,
         "gateway": None if report.gateway is None else report.gateway.host,
+        "name": next(
+            (a.description for a in report.answers if not isinstance(a, PortMapError) and a.description), None
+        ),
         "external": _external(report),
         "protocols": {
             a.protocol or "": a.cause.value if isinstance(a, PortMapError) else "spoken" for a in report.answers

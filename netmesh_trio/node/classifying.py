@@ -76,7 +76,8 @@ class Classifying:
         self._examine = trio.Event()
         self._hairpin_tried = False
         #: How long the NAT remembers.
-        self.bindings = reflexes.bindings = Bindings(engine, self._helpers, self._about_bindings)
+        self.bindings: Bindings = Bindings(engine, self._helpers, self._about_bindings)
+        reflexes.bindings = self.bindings
         self._classifier.set_local(self._local_addresses())
         engine.nat_state = self._classifier.state
 

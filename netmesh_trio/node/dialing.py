@@ -54,7 +54,7 @@ class Dialer:
         self._redialed: dict[PeerId, float] = {}
         #: Nodes that we dial to have them relay.
         self._relaying: set[PeerId] = set()
-        self.bootstrap_connected = trio.Event()
+        self.bootstrap_connected: trio.Event = trio.Event()
         engine.connect = self.connect
         engine.on_path_needed = self._need_path
         engine.on_lost_direct = self._lost_direct

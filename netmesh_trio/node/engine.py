@@ -85,22 +85,22 @@ class Engine:
 
     def __init__(self, identity: Identity, config: NodeConfig, network: Network) -> None:
         self.identity = identity
-        self.peer_id = identity.peer_id
-        self.log = NodeLog(identity.peer_id)
+        self.peer_id: PeerId = identity.peer_id
+        self.log: NodeLog = NodeLog(identity.peer_id)
         self.config = config
         self.network = network
         self.now: Callable[[], float] = trio.current_time
         self.random_bytes: Callable[[int], bytes] = os.urandom
-        self.network_key = bytes(config.network_key) if config.network_key is not None else bytes(32)
-        self.boot_id = self.random_bytes(8)
+        self.network_key: bytes = bytes(config.network_key) if config.network_key is not None else bytes(32)
+        self.boot_id: bytes = self.random_bytes(8)
         self.sockets: list[UdpSocket] = []
-        self.counters = Counters()
-        self.services = Services(config.backlog, self._services_changed)
-        self.events = Broadcast()
+        self.counters: Counters = Counters()
+        self.services: Services = Services(config.backlog, self._services_changed)
+        self.events: Broadcast = Broadcast()
         self.timers: Timers[LiveSession] = Timers(self._on_timer)
         self.sessions: dict[int, LiveSession] = {}
         #: Sessions so far, those that are over included.
-        self.sessions_had = 0
+        self.sessions_had: int = 0
         self.by_remote: dict[int, LiveSession] = {}
         #: Peers with a session.
         self.peers: dict[PeerId, Peer] = {}
@@ -111,19 +111,19 @@ class Engine:
         #: Circuits that ended lately: messages about them may still come, and their ids are not used again.
         self.closed_circuits: dict[bytes, PeerId] = {}
         self.handlers: dict[int, trio.MemorySendChannel[Control]] = {}
-        self.times = SessionTimes(
+        self.times: SessionTimes = SessionTimes(
             keep_alive=config.keep_alive,
             dead_peer=config.dead_peer_timeout,
             rekey=config.rekey_interval,
         )
         #: Seconds between keep-alives: the program's, or fewer if the NAT forgets sooner.
-        self.keep_alive = config.keep_alive
+        self.keep_alive: float = config.keep_alive
         self.closing = False
         #: Where sessions make their batches.
-        self.workspace = Workspace()
-        self.traversal = TraversalStats()
+        self.workspace: Workspace = Workspace()
+        self.traversal: TraversalStats = TraversalStats()
         #: What peers see of the NAT that this node is behind, gathered by :mod:`netmesh_trio.node.classifying`.
-        self.classifier = Classifier(
+        self.classifier: Classifier = Classifier(
             LocalAddresses(()),
             lifetime=_OBSERVED_INTERVALS * max(config.traversal.classify_interval, 30.0),
             override=config.traversal.reflex_override,
@@ -133,7 +133,7 @@ class Engine:
         #: Where canaries for others went, oldest first.
         self.canary_targets: dict[Address, None] = {}
         #: Handshakes under way, in both directions.
-        self.handshakes = Handshakes(self)
+        self.handshakes: Handshakes = Handshakes(self)
         self._touched: list[LiveSession] = []
         # what other rooms of the node do; set by them
         self.relay: Callable[[int, memoryview, int], None] = lambda *_: None

@@ -80,7 +80,7 @@ class Handshakes:
         self.dialing: dict[PeerId, Dial] = {}
         self._stranger_budget = TokenBucket(50.0, 50.0)
         self._prefers_aes = aes_is_faster()
-        self.responder = Responder(
+        self.responder: Responder = Responder(
             engine.identity,
             network_key=engine.network_key,
             hello=lambda: self.hello().encode(),

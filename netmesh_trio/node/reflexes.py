@@ -118,7 +118,7 @@ class Reflexes:
         self._binding_helper = BindingHelper(engine, self._budgets)
         #: What the answers are for that belong to no request of ours; set by the node.
         self.bindings: Bindings | None = None
-        self.counters = ReflexCounters()
+        self.counters: ReflexCounters = ReflexCounters()
         engine.on_canary_untrusted = self._on_canary_untrusted
 
     @property

@@ -41,7 +41,7 @@ class KernelUdpSocket:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._v6 = sock.family == socket.AF_INET6
-        self.address = Address.from_sockaddr(sock.getsockname())
+        self.address: Address = Address.from_sockaddr(sock.getsockname())
         self._buffer = bytearray(65536)
         self._view = memoryview(self._buffer)
         self._known: dict[object, Address] = {}
@@ -49,7 +49,7 @@ class KernelUdpSocket:
         self._wake = trio.Event()
         # destinations that refused a batch (EIO: the device cannot checksum it)
         self._single: set[Address] = set()
-        self.send_errors = 0
+        self.send_errors: int = 0
         self._gro = self._set(_SOL_UDP, _UDP_GRO, 1) if sys.platform == "linux" else False
         self.max_segments = 64 if sys.platform == "linux" and self._set(_SOL_UDP, _UDP_SEGMENT, 0) else 1
         if sys.platform == "linux":

@@ -27,7 +27,7 @@ from ..wire.errors import DecodeError
 __all__ = ["KeyRing", "PacketKey", "Seal", "SealInto", "pack_nonce"]
 
 #: The AEAD nonce of a packet number: four zero bytes, then the number, little-endian (Noise, section 12.3).
-pack_nonce = struct.Struct("<4xQ").pack
+pack_nonce: Callable[[int], bytes] = struct.Struct("<4xQ").pack
 
 #: Encrypts or decrypts: nonce, data, no associated data.
 Seal = Callable[[bytes, bytes | bytearray | memoryview, None], bytes]
@@ -103,11 +103,11 @@ class KeyRing:
         self._openers: dict[int, PacketKey] = {0: PacketKey(receive_key, aes)}
         self._pending: PacketKey | None = None
         #: What we send with.
-        self.sealer = PacketKey(send_key, aes)
+        self.sealer: PacketKey = PacketKey(send_key, aes)
         #: The newest generation that we can receive, and the one that we send with.
-        self.generation = 0
-        self.sent_generation = 0
-        self.renewals = 0
+        self.generation: int = 0
+        self.sent_generation: int = 0
+        self.renewals: int = 0
 
     def opener(self, epoch: int) -> PacketKey | None:
         """The key for a packet's epoch byte, if we still (or already) have it."""

@@ -61,16 +61,16 @@ class Outgoing:
     def __init__(self, session: Session, workspace: Workspace) -> None:
         self._session = session
         self._workspace = workspace
-        self.next_number = 0
+        self.next_number: int = 0
         #: Frames that are repeated until they arrive; :attr:`max_controls` bounds what callers add.
         self.controls: deque[Control | Reset | Stop] = deque()
-        self.max_controls = 1024
+        self.max_controls: int = 1024
         self.datagrams: deque[bytes] = deque()
-        self.max_datagrams = 256
-        self.ping = False
+        self.max_datagrams: int = 256
+        self.ping: bool = False
         #: Packets that may go out though the window is full: nothing was acknowledged for too long.
-        self.probes = 0
-        self.pacing_until = _INFINITY
+        self.probes: int = 0
+        self.pacing_until: float = _INFINITY
         self._probes_queue: deque[tuple[Path, bytes]] = deque()
 
     def queue_probe(self, path: Path, plain: bytes) -> None:

@@ -41,22 +41,24 @@ class SendStream:
     )
 
     def __init__(self, stream_id: int, limit: int, priority: int) -> None:
-        self.id = stream_id
+        self.id: int = stream_id
         #: The highest offset that the peer lets us send (flow control).
-        self.limit = limit
-        self.priority = priority
-        self.base = self.next = self.end = 0
+        self.limit: int = limit
+        self.priority: int = priority
+        self.base: int = 0
+        self.next: int = 0
+        self.end: int = 0
         #: The program wrote its last byte.
-        self.fin = False
-        self.fin_pending = False
-        self.fin_acked = False
+        self.fin: bool = False
+        self.fin_pending: bool = False
+        self.fin_acked: bool = False
         self.reset_code: int | None = None
-        self.reset_acked = False
+        self.reset_acked: bool = False
         #: The code with which the peer asked us to stop.
         self.stop_code: int | None = None
         # the scheduler's: whether it stands in line, and the packets left of its turn
-        self.queued = False
-        self.quota = 0
+        self.queued: bool = False
+        self.quota: int = 0
         self._starts: list[int] = []
         self._blobs: list[bytes | bytearray | memoryview] = []
         self._acked = RangeSet()

@@ -79,7 +79,7 @@ class Workspace:
     def __init__(self) -> None:
         bytes(_KEPT)
         #: The batch on its way out, until the next one is made.
-        self.packets = memoryview(bytearray(MAX_BATCH_BYTES + 536))
+        self.packets: memoryview[int] = memoryview(bytearray(MAX_BATCH_BYTES + 536))
         self._plain = memoryview(bytearray(len(self.packets)))
         self._sealing: dict[tuple[int, int], Sealing] = {}
         self._opening: dict[tuple[int, int], Opening] = {}

@@ -35,15 +35,15 @@ class Direction:
     def __init__(self, source: int, sink: int, seed: int) -> None:
         self.source = source
         self.sink = sink
-        self.random = random.Random(seed)
-        self.delay = 0.0
-        self.loss = 0.0
+        self.random: random.Random = random.Random(seed)
+        self.delay: float = 0.0
+        self.loss: float = 0.0
         self.rate: float | None = None  # bytes per second
-        self.queue = 0  # bytes that may wait for the rate
+        self.queue: int = 0  # bytes that may wait for the rate
         self.wire: deque[tuple[float, bytes]] = deque()
-        self.in_flight = 0
-        self.free_at = 0.0
-        self.counters = {"forwarded": 0, "bytes": 0, "lost": 0, "queue_drops": 0, "refused": 0, "waited": 0.0}
+        self.in_flight: int = 0
+        self.free_at: float = 0.0
+        self.counters: dict[str, float] = {"forwarded": 0, "bytes": 0, "lost": 0, "queue_drops": 0, "refused": 0, "waited": 0.0}
 
     def pull(self, now: float) -> None:
         """Take what waits at the source, at most a batch: the other direction wants its turn."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
+
 import anyio
 import anyio.abc
 import pytest
+import trustme
 from anyio.streams.buffered import BufferedByteReceiveStream
+from anyio.streams.tls import TLSAttribute, TLSStream
 
 from netmesh_trio import NodeConfig, PathKind, ServiceNotFoundError, SessionClosedError, StreamResetError
-from netmesh_trio.anyio import MeshAttribute
+from netmesh_trio.anyio import MeshAttribute, Stream
 from tests.anyio.backends import both_backends, echo, receive_all, send_for_ever, stream_pair, two_nodes
 
 
@@ -261,4 +265,30 @@ async def test_anyio_wrappers_take_them() -> None:
             buffered = BufferedByteReceiveStream(stream)
             assert await buffered.receive_until(b"\n", 100) == b"one line"
             assert await buffered.receive_exactly(8) == b"and more"
+        tasks.cancel_scope.cancel()
+
+
+@both_backends
+async def test_tls_inside_a_stream() -> None:
+    authority = trustme.CA()
+    server_context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("shout.example.org").configure_cert(server_context)
+    client_context = ssl.create_default_context()
+    authority.configure_trust(client_context)
+
+    async def shout(stream: Stream) -> None:
+        async with await TLSStream.wrap(stream, ssl_context=server_context, server_side=True) as secured:
+            async for part in secured:
+                await secured.send(part.upper())
+
+    async with two_nodes() as (_, b, peer), b.listen("shout") as listener, anyio.create_task_group() as tasks:
+        tasks.start_soon(listener.serve, shout)
+        stream = await peer.open_stream("shout")
+        secured = await TLSStream.wrap(stream, hostname="shout.example.org", ssl_context=client_context)
+        async with secured:
+            await secured.send(b"hello")
+            assert await secured.receive() == b"hello".upper()
+            # what the stream below tells is told through it
+            assert secured.extra(MeshAttribute.peer_id) == b.peer_id
+            assert secured.extra(TLSAttribute.tls_version) == "TLSv1.3"
         tasks.cancel_scope.cancel()

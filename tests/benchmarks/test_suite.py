@@ -6,12 +6,15 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.chart import draw
 from benchmarks.measurements import MEASUREMENTS
 from benchmarks.places import missing
+from benchmarks.publish import DOCS, RECORD, render
 from benchmarks.record import Figures, Metric, Record, load, merge
 from benchmarks.table import lines
 
@@ -97,3 +100,25 @@ def test_a_file_keeps_the_other_measurements(tmp_path: Path) -> None:
 def _record(name: str = "bulk", runs: int = 1, skipped: str | None = None) -> Record:
     metrics = [Metric(key="rate", label="throughput", unit="MB/s", higher=True)]
     return Record(name=name, title="Bulk", place="loopback", runs=runs, settings={}, metrics=metrics, skipped=skipped)
+
+
+def test_the_page_shows_the_record() -> None:
+    """Pictures and tables are those that the record makes: run ``python -m benchmarks.publish`` after a change."""
+    for name, text in render(load(RECORD)).items():
+        assert (DOCS / name).read_text(encoding="utf-8") == text, name
+        if name.endswith(".svg"):
+            ElementTree.fromstring(text)
+
+
+def test_a_picture_shows_the_spread_and_escapes_names() -> None:
+    record = _record()
+    record.subjects = {
+        "netmesh_trio": Figures(title="ours (fast & small)", values={"rate": [100.0, 300.0, 200.0]}),
+        "limit": Figures(title="limit: <raw>", values={"rate": [400.0]}),
+        "tcp": Figures(title="tcp", missing={"": "it fell"}),
+    }
+    picture = draw("A & B", [(record, "rate")])
+    ElementTree.fromstring(picture)
+    assert picture.count("<rect") == 2
+    assert picture.count("<line") == 1
+    assert ">200<" in picture

@@ -87,6 +87,7 @@ def test_fields() -> None:
     assert router_fields(report(PCP, NO_NATPMP, mapping=MAPPING), None) == {
         "family": 4,
         "gateway": "192.168.1.1",
+        "name": None,
         "external": "203.0.113.7",
         "protocols": {"pcp": "spoken", "nat-pmp": "timeout"},
         "double_nat": None,

@@ -18,6 +18,7 @@ from netmesh_trio.testing.namespaces import Gateway, Host, KernelInternet
 from netmesh_trio.traversal import PortMapError
 from tests.cli.program import Program
 from tests.kernel.inside import HostNetwork, World, open_world
+from tests.kernel.mesh import Mesh
 from tests.kernel.router import PUBLIC, Mapped, RouterDaemon, give_ipv6, need_daemon
 
 pytestmark = pytest.mark.kernel
@@ -168,6 +169,48 @@ def test_the_command_line(home: Home, number: signal.Signals) -> None:
     assert home.daemon.mappings() == []
 
 
+@pytest.mark.parametrize("protocol", ["pcp", "upnp"])
+def test_a_program_that_is_killed_leaves_one_mapping_and_finds_it_again(
+    home: Home, protocol: str, tmp_path: Path
+) -> None:
+    home.speak(protocol)
+    options = ("--port-mapping", "--bind", f"0.0.0.0:{PORT}", "--identity", tmp_path / "key")
+    for number in (signal.SIGKILL, signal.SIGINT):
+        program = Program("node", *options, prefix=tuple(home.host.command([])))
+        try:
+            event = program.wait_for("portmap")
+            assert (event["protocol"], event["external"]) == (protocol, str(EXTERNAL))
+            program.process.send_signal(number)
+            program.finish(5)
+        finally:
+            program.close()
+        assert home.daemon.mappings() == ([home.mapped()] if number is signal.SIGKILL else [])
+
+
+def test_netcheck_tells_about_the_router(home: Home, tmp_path: Path) -> None:
+    home.speak("all")
+    with Mesh(tmp_path) as mesh:
+        mesh.relay(home.relay)
+        mesh.relay(home.lab.host("relay2"))
+        without = mesh.run(home.host, "netcheck", *mesh.bootstrap)
+        with_it = mesh.run(home.host, "netcheck", "--port-mapping", *mesh.bootstrap)
+        for program, nat_type in ((without, "cone"), (with_it, "open")):
+            assert program.finish(15) == 0, program.errors
+            event = program.last("nat")
+            assert event["nat_type"] == nat_type
+            (router,) = event["routers"]
+            assert router["gateway"] == home.gateway.inner_address
+            assert router["protocols"] == {"pcp": "spoken", "nat-pmp": "spoken", "upnp": "spoken"}
+            assert router["external"] == PUBLIC
+            assert router["double_nat"] is False
+            mapping = router["mapping"]
+            assert (mapping is not None) == (nat_type == "open")
+            if mapping is not None:
+                assert mapping["protocol"] == "pcp"
+                assert mapping["external"] == event["reflex_addr"]
+    assert home.daemon.mappings() == []
+
+
 @pytest.mark.parametrize("protocol", ["pcp", "nat-pmp", "upnp"])
 async def test_the_router_restarts_with_another_address(home: Home, protocol: str) -> None:
     home.speak(protocol)
@@ -240,3 +283,20 @@ async def test_pinholes_for_ipv6_beside_the_mapping(home: Home) -> None:
         assert (node.nat_report.reflex, node.nat_report.reflex6) == (EXTERNAL, Address(inside, PORT))
     assert home.daemon.pinholes() == []
     assert home.daemon.mappings() == []
+
+
+async def test_the_host_moves_to_another_network(home: Home, tmp_path: Path) -> None:
+    home.speak("all")
+    cafe = home.lab.nat("cafe", address=ELSEWHERE)
+    its_daemon = RouterDaemon(cafe, tmp_path)
+    its_daemon.start()
+    async with open_world(home.relay) as world:
+        relay = world.nodes[0]
+        async with mapping_node(home.host, world) as node:
+            await until(lambda: heard(relay, node) == EXTERNAL, 5)
+            inside = home.host.move(cafe)
+            took = await until(lambda: heard(relay, node) == Address(ELSEWHERE, PORT), 8)
+            print(f"announced {took:.3f} s after the move")
+            assert its_daemon.mappings() == [Mapped(PORT, inside, PORT)]
+            await connect_from_outside(home, node, Address(ELSEWHERE, PORT))
+        assert its_daemon.mappings() == []

@@ -73,6 +73,9 @@ def pcp_answer(result: int, lifetime: int = 3600, opcode: int = 1, body: str = M
 
 def test_pcp_answers() -> None:
     assert pcp.read_announce_answer_untrusted(pcp_answer(0, 0, 0, "")) == 99
+    assert pcp.read_announce_answer_untrusted(pcp_answer(4, 0, 0, "")) == 99
+    with pytest.raises(pcp.PcpRefusal, match="result 2"):
+        pcp.read_announce_answer_untrusted(pcp_answer(2, 0, 0, ""))
     wanted = pcp.MapAnswer(99, 3600, 4650, Address("203.0.113.7", 8080))
     assert pcp.read_map_answer_untrusted(pcp_answer(0), NONCE, 4650) == wanted
     # options of the router's that nobody asked for

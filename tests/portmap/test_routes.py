@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import socket
 import sys
+import types
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from netmesh_trio.addresses import Address
-from netmesh_trio.traversal.portmap import Gateway
+from netmesh_trio.traversal.portmap import Gateway, routes
 from netmesh_trio.traversal.portmap.routes import (
     Route,
     choose_gateway,
@@ -78,3 +80,49 @@ GATEWAYS = [
 def test_the_router_of_a_socket(bound: str, chosen: int | None) -> None:
     assert choose_gateway(GATEWAYS, Address(bound, 4650)) == (None if chosen is None else GATEWAYS[chosen])
     assert choose_gateway((), Address(bound, 4650)) is None
+
+
+def test_the_routers_of_other_systems(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As netifaces gives them: of each family router, interface and whether it is the default, in no order."""
+    fake = types.ModuleType("netifaces")
+    table = {
+        "default": {2: ("192.168.1.1", "en0")},
+        2: [("10.8.0.1", "utun3", False), ("192.168.1.1", "en0", True)],
+        30: [("fe80::1%en0", "en0", True)],
+        99: [("02:00:00:00:00:00", "en0", True)],
+    }
+    vars(fake).update(AF_INET=2, AF_INET6=30, gateways=lambda: table)
+    monkeypatch.setitem(sys.modules, "netifaces", fake)
+    assert [(r.router, r.interface) for r in routes._other_routes()] == [
+        ("fe80::1", "en0"),
+        ("192.168.1.1", "en0"),
+        ("10.8.0.1", "utun3"),
+    ]
+
+
+def test_gateways_from_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {
+        "eth0": routes._Interface(2, ["10.0.0.7", "10.0.0.8", "2001:db8::7"]),
+        "lo": routes._Interface(1, ["127.0.0.1"]),
+    }
+    told = [
+        Route("10.0.0.1", "eth0"),
+        Route("10.0.0.1", "gone0"),
+        Route("0.0.0.0", "eth0"),
+        Route("fe80::1", "eth0"),
+        Route("192.0.2.1", "lo"),
+    ]
+    monkeypatch.setattr(routes, "_linux_routes", lambda: told)
+    monkeypatch.setattr(routes, "_other_routes", lambda: told)
+    monkeypatch.setattr(routes, "_interfaces", lambda: known)
+
+    def first(router: Address, own: list[str]) -> str | None:
+        return next((host for host in own if Address(host, 0).family == router.family), None)
+
+    monkeypatch.setattr(routes, "_local_address", first)
+    monkeypatch.setattr(socket, "if_indextoname", lambda index: {1: "lo", 2: "eth0"}[index])
+    assert default_gateways() == [
+        Gateway("10.0.0.1", "10.0.0.7", 2),
+        Gateway("fe80::1%eth0", "2001:db8::7", 2),
+        Gateway("192.0.2.1", "127.0.0.1", 1),
+    ]

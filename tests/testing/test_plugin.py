@@ -92,7 +92,7 @@ def test_mesh_behind_the_nats_of_the_marker_or_the_parameters(tmp_path: Path) ->
             with trio.fail_after(60):
                 await peer.wait_direct()
 
-        @pytest.mark.mesh(alice="symmetric", bob="symmetric", delay=0.1)
+        @pytest.mark.mesh("symmetric", "symmetric", delay=0.1)
         async def test_closest_wins(mesh, virtual_internet):
             assert mesh.net is virtual_internet
             assert behaviors(mesh)[0] == ["ADDRESS_AND_PORT_DEPENDENT"]
@@ -101,12 +101,12 @@ def test_mesh_behind_the_nats_of_the_marker_or_the_parameters(tmp_path: Path) ->
             await trio.sleep(600)
             assert peer.path.kind is PathKind.RELAYED and peer.why_not_direct is not None
 
-        @pytest.mark.parametrize("mesh", [dict(alice="none"), dict(alice="double-symmetric")], indirect=True)
+        @pytest.mark.parametrize("mesh", [dict(alice="none"), ["double-symmetric", "none"], "none"], indirect=True)
         async def test_parameters(mesh, request):
-            assert len(mesh.host(mesh.alice).nats) == {"mesh0": 0, "mesh1": 2}[request.node.callspec.id]
+            assert len(mesh.host(mesh.alice).nats) == {"mesh0": 0, "mesh1": 2, "none": 0}[request.node.callspec.id]
         """,
     )
-    check(result, "4 passed")
+    check(result, "5 passed")
 
 
 def test_without_trio_mode(tmp_path: Path) -> None:
@@ -120,10 +120,17 @@ def test_without_trio_mode(tmp_path: Path) -> None:
 
         def test_not_async(virtual_internet):
             pass
+
+        @pytest.mark.trio
+        @pytest.mark.mesh("none", "none", "none")
+        async def test_three(mesh):
+            pass
         """,
         ini="",
     )
-    assert "virtual_internet and mesh are for async tests run by pytest-trio" in check(result, "1 passed, 1 error")
+    output = check(result, "1 failed, 1 passed, 1 error")
+    assert "virtual_internet and mesh are for async tests run by pytest-trio" in output
+    assert "mesh takes 2 arguments without a name, not 3" in output
 
 
 def test_anyio_runs_them_too(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ class Exchange(Generic[T]):
         self._sent = 0
         self._deadline = -math.inf
         #: Datagrams of the router that were no answer.
-        self.noise = 0
+        self.noise: int = 0
 
     @property
     def deadline(self) -> float:

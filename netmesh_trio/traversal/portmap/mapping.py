@@ -88,7 +88,7 @@ class PortMapError(PortMapUnavailableError):
     ) -> None:
         named = cause.value if protocol is None else f"{protocol}: {cause.value}"
         super().__init__(named + (f", {detail}" if detail else ""))
-        self.args = (cause, protocol, detail, retry_after)  # from which it is pickled
+        self.args: tuple[object, ...] = (cause, protocol, detail, retry_after)  # from which it is pickled
         self.cause = cause
         self.protocol = protocol
         self.retry_after = retry_after

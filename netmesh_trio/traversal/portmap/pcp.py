@@ -42,6 +42,7 @@ OPTION_RESULTS: Final = frozenset((5, 6))
 """The router does not take the option."""
 
 _ANNOUNCE, _MAP = 0, 1
+_UNKNOWN_OPCODE = 4
 _UDP = 17
 _PREFER_FAILURE = bytes((2, 0, 0, 0))
 _REQUEST = struct.Struct(">BBxxI16s")
@@ -139,9 +140,12 @@ def _check(data: bytes, opcode: int) -> tuple[int, int, int]:
 
 
 def read_announce_answer_untrusted(data: bytes) -> int:
-    """The epoch in the answer to an ANNOUNCE.  Raises PcpRefusal if it is a refusal, DecodeError if it is none."""
+    """The epoch in the answer to an ANNOUNCE.  Raises PcpRefusal if it is a refusal, DecodeError if it is none.
+
+    A router that does not know ANNOUNCE speaks PCP all the same, and tells its epoch.
+    """
     result, lifetime, epoch = _check(data, _ANNOUNCE)
-    if result:
+    if result and result != _UNKNOWN_OPCODE:
         raise PcpRefusal(result, lifetime)
     return epoch
 

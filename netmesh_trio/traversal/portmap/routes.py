@@ -100,33 +100,43 @@ def default_gateways() -> list[Gateway]:
     """
     found: list[Gateway] = []
     routes = _linux_routes() if sys.platform == "linux" else _other_routes()
-    known: dict[str, list[str]] | None = None
+    known: dict[str, _Interface] | None = None
     for route in routes:
         address = Address(route.router, 0)
         if not address.is_unicast:
             continue
         if known is None:
-            known = _addresses_by_interface()
-        local = _local_address(address, known.get(route.interface, ()))
-        if local is None:
+            known = _interfaces()
+        interface = known.get(route.interface)
+        local = None if interface is None else _local_address(address, interface.hosts)
+        if interface is None or local is None:
             continue
-        host = f"{route.router}%{route.interface}" if address.family == 6 and address.is_link_local else route.router
-        found.append(Gateway(host, local, _interface_index(route.interface)))
+        # as a datagram from there names it
+        host = Address.from_sockaddr((route.router, 0, 0, interface.index if address.is_link_local else 0)).host
+        found.append(Gateway(host, local, interface.index))
     return found
 
 
-def _addresses_by_interface() -> dict[str, list[str]]:
-    """Addresses by the name of their interface, which on Windows is a GUID; link-local ones of IPv6 are left out."""
+@attrs.frozen
+class _Interface:
+    index: int
+    #: Its addresses; link-local ones of IPv6 are left out.
+    hosts: list[str] = attrs.field(factory=list)
+
+
+def _interfaces() -> dict[str, _Interface]:
+    """The interfaces by each of their names; that in a route is a GUID on Windows."""
     import ifaddr  # here, because importing it starts a process on some systems
 
-    found: dict[str, list[str]] = {}
+    found: dict[str, _Interface] = {}
     for adapter in ifaddr.get_adapters():
+        interface = _Interface(adapter.index or 0)
         for ip in adapter.ips:
             host = ip.ip if isinstance(ip.ip, str) else ip.ip[0]
-            if ":" in host and Address(host, 0).is_link_local:
-                continue
-            for name in {str(adapter.name), adapter.nice_name, ip.nice_name}:
-                found.setdefault(name, []).append(host)
+            if not (":" in host and Address(host, 0).is_link_local):
+                interface.hosts.append(host)
+        for name in (str(adapter.name), adapter.nice_name):
+            found.setdefault(name, interface)
     return found
 
 
@@ -143,13 +153,6 @@ def _local_address(router: Address, own: Iterable[str]) -> str | None:
             chosen = ""
     # the system's choice is right unless another interface is preferred for that destination
     return chosen if chosen in own else next(iter(own), None)
-
-
-def _interface_index(name: str) -> int:
-    try:
-        return socket.if_nametoindex(name)
-    except OSError:
-        return 0
 
 
 def choose_gateway(gateways: Sequence[Gateway], bound: Address) -> Gateway | None:

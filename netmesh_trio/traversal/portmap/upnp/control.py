@@ -57,7 +57,7 @@ class ControlPoint:
         self._open_socket = open_socket
         self._ip = ipaddress.ip_address(gateway.host.partition("%")[0])
         #: Datagrams that were no answer of the router's.
-        self.ignored = 0
+        self.ignored: int = 0
 
     # Searching
 

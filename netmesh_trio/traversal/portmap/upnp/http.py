@@ -42,7 +42,7 @@ class HttpExchange:
         request = h11.Request(method=method, target=location.path, headers=list(fields.items()))
         parts = (request, h11.Data(body), h11.EndOfMessage()) if body else (request, h11.EndOfMessage())
         #: What to send.
-        self.request = b"".join(self._connection.send(part) or b"" for part in parts)
+        self.request: bytes = b"".join(self._connection.send(part) or b"" for part in parts)
         self._max_body = max_body
         self._received = 0
         self._events = 0
