@@ -27,6 +27,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="of each measurement (default: its own, 1 or 2)")
     parser.add_argument("--subjects", metavar="A,B", help=f"of {','.join(SUBJECTS)}; default all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write into FILE, which keeps other measurements")
+    parser.add_argument("--add", action="store_true", help="add the runs to those that FILE has")
     options = parser.parse_args(arguments)
     for name in options.measurements:
         if name not in MEASUREMENTS:
@@ -54,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("\n".join(lines(record)), end="\n\n", flush=True)
         records.append(record)
         if options.json is not None:
-            merge([record], options.json)
+            merge(record, options.json, add=options.add)
     ours = [record.subjects.get("netmesh_trio") for record in records]
     return 1 if any(figures is not None and figures.missing for figures in ours) else 0
 

@@ -8,7 +8,7 @@ import os
 import platform
 import statistics
 import time
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +64,17 @@ class Record:
     #: Why the whole measurement is missing.
     skipped: str | None = None
 
+    def add(self, more: Record) -> None:
+        """Enter the runs of another record of the same measurement.  Raises ValueError if it is of another."""
+        if (self.name, self.settings, self.machine) != (more.name, more.settings, more.machine):
+            raise ValueError(f"these runs of {self.name} had other settings, or another machine or day")
+        self.runs += more.runs
+        for name, figures in more.subjects.items():
+            mine = self.subjects.setdefault(name, Figures(title=figures.title))
+            mine.versions, mine.missing = figures.versions, {**mine.missing, **figures.missing}
+            for key, values in figures.values.items():
+                mine.values.setdefault(key, []).extend(values)
+
 
 def describe_machine() -> dict[str, str]:
     """What a reader has to know to compare."""
@@ -87,20 +98,21 @@ def _processor() -> str:
 
 
 def versions_of(packages: tuple[str, ...]) -> dict[str, str]:
-    """The installed versions.  Raises PackageNotFoundError, with the name, if one is missing."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            raise PackageNotFoundError(package) from None
-    return found
+    """The installed versions.  Raises importlib.metadata.PackageNotFoundError if one is missing."""
+    return {package: version(package) for package in packages}
 
 
-def merge(records: list[Record], path: Path) -> None:
-    """Write the records into a file, which keeps those of other measurements that it has."""
+def merge(record: Record, path: Path, *, add: bool = False) -> None:
+    """Write a record into a file, which keeps those of other measurements that it has.
+
+    ``add`` adds the runs to those of the same measurement, rather than replacing them.
+    """
     kept = {r.name: r for r in load(path)} if path.exists() else {}
-    kept.update((r.name, r) for r in records)
+    before = kept.get(record.name)
+    if add and before is not None:
+        before.add(record)
+    else:
+        kept[record.name] = record
     path.parent.mkdir(parents=True, exist_ok=True)
     data = {"format": 1, "records": [attrs.asdict(r) for r in kept.values()]}
     path.write_text(json.dumps(_rounded(data), indent=1) + "\n")

@@ -38,7 +38,7 @@ MESSAGE: Final = 100
 
 _AT_ONCE = 64
 _SLACK = 15.0
-_WRITE = 1 << 20
+_WRITE = 1 << 17  # on a slow line, a longer one would be the whole measurement
 _READ = 1 << 18
 _SOME = 10  # round trips before those that count
 _milliseconds = struct.Struct("!I")
@@ -47,10 +47,12 @@ _total = struct.Struct("!Q")
 _CODE_BAD: Final = 1
 _CODE_NOT_ALLOWED: Final = 2
 _CODE_BUSY: Final = 3
+_CODE_LATE: Final = 4
 _WHY = {
     _CODE_BAD: ("protocol", "the peer does not understand this command: update the older of the two"),
     _CODE_NOT_ALLOWED: ("not-allowed", "the peer does not serve this one: have it add --from, or leave that out"),
     _CODE_BUSY: ("busy", "the peer measures with others now; try again later"),
+    _CODE_LATE: ("timeout", f"the peer ends what lasts longer than {LONGEST:g} s: give fewer --seconds"),
 }
 
 
@@ -86,8 +88,10 @@ class Server:
             return
         self._running += 1
         try:
-            with trio.move_on_after(LONGEST + _SLACK):
+            with trio.move_on_after(LONGEST + _SLACK) as limit:
                 await self._answer(stream)
+            if limit.cancelled_caught:
+                stream.reset(_CODE_LATE)
         except (trio.BrokenResourceError, trio.ClosedResourceError, CommandError):
             pass  # the measuring end has gone, or ended in the middle of what it asks
         finally:

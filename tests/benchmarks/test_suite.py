@@ -89,12 +89,32 @@ def test_medians_and_ratios() -> None:
 
 def test_a_file_keeps_the_other_measurements(tmp_path: Path) -> None:
     file = tmp_path / "made" / "record.json"
-    merge([_record(name="a"), _record(name="b")], file)
-    merge([_record(name="b", runs=7)], file)
+    merge(_record(name="a"), file)
+    merge(_record(name="b"), file)
+    merge(_record(name="b", runs=7), file)
     assert [(r.name, r.runs) for r in load(file)] == [("a", 1), ("b", 7)]
     file.write_text(json.dumps({"format": 2}))
     with pytest.raises(ValueError, match="not a record"):
         load(file)
+
+
+def test_runs_are_added_to_those_of_the_same_measurement(tmp_path: Path) -> None:
+    file = tmp_path / "record.json"
+    first, second = _record(), _record(runs=2)
+    first.subjects = {"tcp": Figures(title="tcp", values={"rate": [1.0]})}
+    second.subjects = {
+        "tcp": Figures(title="tcp", values={"rate": [2.0, 4.0]}),
+        "limit": Figures(title="limit", missing={"": "it fell"}),
+    }
+    merge(first, file)
+    merge(second, file, add=True)
+    (record,) = load(file)
+    assert record.runs == 3
+    assert record.subjects["tcp"].values == {"rate": [1.0, 2.0, 4.0]}
+    assert record.subjects["limit"].missing == {"": "it fell"}
+    second.settings = {"seconds": 9}
+    with pytest.raises(ValueError, match="other settings"):
+        merge(second, file, add=True)
 
 
 def _record(name: str = "bulk", runs: int = 1, skipped: str | None = None) -> Record:

@@ -140,6 +140,18 @@ async def test_what_is_no_request_harms_nobody() -> None:
         assert [served.direction for served in told] == ["download"]
 
 
+@pytest.mark.parametrize("kind", [b"e", b"u"])
+async def test_what_lasts_too_long_is_ended(kind: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netmesh_trio.cli.speed._SLACK", 0.2 - LONGEST)
+    async with measuring() as (_, peer, told):
+        async with await peer.open_stream(BENCH_SERVICE) as stream:
+            await stream.send_all(kind)
+            with pytest.raises(StreamResetError) as caught:
+                await stream.receive_some()
+            assert caught.value.code == 4
+        assert told == []
+
+
 async def test_too_many_streams() -> None:
     async with measuring() as (_, peer, _told):
         held = [await peer.open_stream(BENCH_SERVICE) for _ in range(64)]
