@@ -102,6 +102,7 @@ def typing(session: nox.Session) -> None:
     session.install("-e", ".[dev]")
     session.run("mypy")
     session.run("pyright")
+    session.run("pyright", "--verifytypes", "netmesh_trio", "--ignoreexternal")
 
 
 @nox.session

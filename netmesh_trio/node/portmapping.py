@@ -51,7 +51,10 @@ _REPORT_TIME = 3.0
 _READS = 16
 
 #: Where routers say that they have restarted or have another address: RFC 6886, 3.2.1, and RFC 6887, 14.1; SSDP.
-NOTICES = {4: (("224.0.0.1", 5350), ("239.255.255.250", 1900)), 6: (("ff02::1", 5350),)}
+NOTICES: dict[int, tuple[tuple[str, int], ...]] = {
+    4: (("224.0.0.1", 5350), ("239.255.255.250", 1900)),
+    6: (("ff02::1", 5350),),
+}
 
 
 @attrs.define(eq=False)

@@ -86,11 +86,11 @@ class Session:
         self.remote = remote
         self.times = times
         #: Seconds without a packet of ours after which one is sent; may be set at any time.
-        self.keep_alive = times.keep_alive
-        self.stats = SessionStats()
-        self.acks = AckTracker()
-        self.sent = SentPackets()
-        self.streams = StreamTable(
+        self.keep_alive: float = times.keep_alive
+        self.stats: SessionStats = SessionStats()
+        self.acks: AckTracker = AckTracker()
+        self.sent: SentPackets = SentPackets()
+        self.streams: StreamTable = StreamTable(
             initiator=initiator,
             session_window=local.session_window,
             stream_window=local.stream_window,
@@ -103,8 +103,13 @@ class Session:
         #: The path that data travels on, once there is one.
         self.path: Path | None = None
         workspace = workspace or Workspace()
+<<<<<<< HEAD
         self.out = Outgoing(self, workspace)
         self._receiving = Receiving(self, workspace)
+=======
+        self.out: Outgoing = Outgoing(self, workspace)
+        self._incoming = Incoming(self)
+>>>>>>> b912117 (Say the last types that checkers had to infer: verifytypes is at 100 %)
         self.events: list[Event] = []
         #: Ids of streams on which a read would now return something, or whose state changed.
         self.readable: set[int] = set()
@@ -112,8 +117,8 @@ class Session:
         self.drained: set[int] = set()
         self.closed: Closed | None = None
         self.created = now
-        self.last_received = now
-        self.last_sent = now
+        self.last_received: float = now
+        self.last_sent: float = now
         self._random_bytes = random_bytes
         self._rekeyed_at = now
         self._rekeyed_number = 0

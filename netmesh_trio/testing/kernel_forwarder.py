@@ -43,7 +43,14 @@ class Direction:
         self.wire: deque[tuple[float, bytes]] = deque()
         self.in_flight: int = 0
         self.free_at: float = 0.0
-        self.counters: dict[str, float] = {"forwarded": 0, "bytes": 0, "lost": 0, "queue_drops": 0, "refused": 0, "waited": 0.0}
+        self.counters: dict[str, float] = {
+            "forwarded": 0,
+            "bytes": 0,
+            "lost": 0,
+            "queue_drops": 0,
+            "refused": 0,
+            "waited": 0.0,
+        }
 
     def pull(self, now: float) -> None:
         """Take what waits at the source, at most a batch: the other direction wants its turn."""

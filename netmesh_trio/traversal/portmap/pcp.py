@@ -74,7 +74,7 @@ class PcpRefusal(PortMapError):
     def __init__(self, result: int, lifetime: int) -> None:
         cause, meaning = _RESULTS.get(result, (PortMapCause.REFUSED, "unknown reason"))
         super().__init__(cause, "pcp", f"{meaning} (result {result})", float(min(lifetime, _MAX_RETRY)))
-        self.args = (result, lifetime)
+        self.args: tuple[object, ...] = (result, lifetime)
         self.result = result
 
 
