@@ -103,13 +103,8 @@ class Session:
         #: The path that data travels on, once there is one.
         self.path: Path | None = None
         workspace = workspace or Workspace()
-<<<<<<< HEAD
-        self.out = Outgoing(self, workspace)
-        self._receiving = Receiving(self, workspace)
-=======
         self.out: Outgoing = Outgoing(self, workspace)
-        self._incoming = Incoming(self)
->>>>>>> b912117 (Say the last types that checkers had to infer: verifytypes is at 100 %)
+        self._receiving = Receiving(self, workspace)
         self.events: list[Event] = []
         #: Ids of streams on which a read would now return something, or whose state changed.
         self.readable: set[int] = set()
