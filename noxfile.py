@@ -23,8 +23,8 @@ QUICK_TESTS = [
     "tests/test_docs_text.py",
 ]
 TEST_TOOLS = (
-    "coverage fastapi h11 httpx hypercorn hypothesis noiseprotocol pytest pytest-timeout pytest-trio pytest-xdist"
-    " trio-websocket trustme uvicorn"
+    "coverage fastapi h11 httpx hypercorn hypothesis noiseprotocol prometheus-client pytest pytest-timeout pytest-trio"
+    " pytest-xdist segno trio-websocket trustme uvicorn"
 ).split()
 
 nox.needs_version = ">=2024.4"

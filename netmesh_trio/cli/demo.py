@@ -60,6 +60,11 @@ def demo(reporter: Reporter, path: Path | None, size: float, delay: float) -> in
 
     Needs no root, no network and no second machine: the internet is simulated, the nodes on it are
     real.  One sends the other a file; watch the path that it takes.
+
+    \b
+    Examples:
+        netmesh-trio demo
+        netmesh-trio demo --file photo.jpg --delay 50
     """
     from netmesh_trio.cli.runner import run_async
 

@@ -44,6 +44,11 @@ def send(reporter: Reporter, path: Path, peer: PeerId | MeshUri, timeout: float,
     Done means that every file is in place there with the right hash.  After an interruption the
     same command goes on where it stopped.  Symbolic links and special files are left out, and
     named.
+
+    \b
+    Examples:
+        netmesh-trio send holiday.mp4 PEER --bootstrap URI
+        netmesh-trio send photos/ PEER --bootstrap URI --identity me.key
     """
     from netmesh_trio.cli.runner import run_async
 
@@ -103,6 +108,11 @@ def receive(
     It runs until it is stopped.
     Prints the address to give to "netmesh-trio send".  A file gets its name when it is whole and
     its hash is right; until then it is hidden, and a later transfer goes on with it.
+
+    \b
+    Examples:
+        netmesh-trio receive inbox --bootstrap URI
+        netmesh-trio receive inbox --once --from PEER --bootstrap URI
     """
     from netmesh_trio.cli.runner import run_async
     from netmesh_trio.cli.session import peer_id_of

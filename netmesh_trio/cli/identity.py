@@ -29,6 +29,11 @@ def identity(reporter: Reporter, file: Path | None, network_key: Path | None) ->
     Prints the peer id of the key in FILE, and makes FILE if it is not there.
 
     Without FILE, make a key that is forgotten at once: good for a look at what a peer id is.
+
+    \b
+    Examples:
+        netmesh-trio identity me.key
+        netmesh-trio identity --new-network-key mesh.key
     """
     from netmesh_trio.errors import IdentityError
 

@@ -61,6 +61,10 @@ def netcheck(reporter: Reporter, timeout: float, binding_lifetime: bool, node: N
 
     It takes two bootstrap nodes at different addresses to tell.  Whatever the NAT is, every peer is reached over the
     relay; netcheck says with whom direct paths are possible as well.
+
+    \b
+    Examples:
+        netmesh-trio netcheck --bootstrap URI --bootstrap URI
     """
     from netmesh_trio.cli.runner import run_async
 

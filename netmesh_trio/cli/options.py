@@ -57,7 +57,7 @@ def _parse_bootstrap(ctx: click.Context, param: click.Parameter, value: Any) -> 
 
     def parse(text: str) -> MeshUri:
         uri = MeshUri.parse(text)
-        if uri.address is None:
+        if uri.address is None and not uri.via:
             raise AddressError(f"URI {text!r} has no address: write netmesh://PEER@HOST:PORT")
         return uri
 
@@ -106,12 +106,14 @@ _OPTIONS = [
     click.option(
         "--identity",
         metavar="FILE",
+        envvar="NETMESH_IDENTITY",
         type=_FILE,
         help="Key file of this node; made if it is not there. [default: a new key for this run]",
     ),
     click.option(
         "--bind",
         metavar="HOST:PORT",
+        envvar="NETMESH_BIND",
         multiple=True,
         callback=_parse_bind,
         help="Local address; repeat for more, as for IPv6. [default: 0.0.0.0:0, any free port]",
@@ -119,14 +121,18 @@ _OPTIONS = [
     click.option(
         "--bootstrap",
         metavar="URI",
+        envvar="NETMESH_BOOTSTRAP",
         multiple=True,
         callback=_parse_bootstrap,
         help="A node to join the mesh by, netmesh://PEER@HOST:PORT; repeat for more.",
     ),
-    click.option("--no-direct", is_flag=True, help="Stay on the relay, never look for direct paths."),
+    click.option(
+        "--no-direct", is_flag=True, envvar="NETMESH_NO_DIRECT", help="Stay on the relay, never look for direct paths."
+    ),
     click.option(
         "--network-key",
         metavar="FILE",
+        envvar="NETMESH_NETWORK_KEY",
         type=_FILE,
         help="Key file of a private mesh: nodes without it are not answered.",
     ),
@@ -155,6 +161,7 @@ def relay_option(default: RelayPolicy) -> Callable[[_Function], _Function]:
         type=click.Choice(["off", "members", "any"]),
         default=default,
         show_default=True,
+        envvar="NETMESH_RELAY",
         help="Whose traffic to carry: nobody's, that of its private mesh, that of any node.",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,11 @@ def human_bytes(count: float) -> str:
 def path_in_words(kind: str, addr: str | None, via: str | None) -> str:
     """``direct at 192.0.2.1:5`` or ``relayed by k5qge5rb``."""
     return f"direct at {addr}" if kind == "direct" else f"relayed by {(via or '?')[:8]}"
+
+
+def _color() -> bool | None:
+    """Colors on a terminal only, and not there if NO_COLOR (https://no-color.org) is set."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 class Reporter:
@@ -79,7 +85,7 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """A warning or hint on stderr."""
-        click.echo(f"{PROGRAM}: {text}", err=True, file=self._stderr)
+        click.echo(f"{PROGRAM}: {text}", err=True, file=self._stderr, color=_color())
 
     def error(self, kind: str, message: str) -> None:
         """What went wrong, in one line on stderr, and as an event."""
@@ -97,7 +103,7 @@ class Reporter:
     def _write(self, text: str) -> None:
         out = self._stdout or sys.stdout
         try:
-            click.echo(text, file=out)
+            click.echo(text, file=out, color=_color())
         except UnicodeEncodeError:
             # Names of files and peers may hold what the terminal's encoding does not.
             click.echo(text.encode("ascii", "backslashreplace").decode(), file=out)

@@ -82,6 +82,11 @@ def ping(
     """Measure round trips to a peer.
 
     PEER is a peer id, or a netmesh:// URI if it is not in the mesh of the bootstrap nodes.
+
+    \b
+    Examples:
+        netmesh-trio ping PEER --bootstrap URI
+        netmesh-trio ping PEER --until-direct --bootstrap URI
     """
     from netmesh_trio.cli.runner import run_async
 

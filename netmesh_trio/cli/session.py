@@ -40,12 +40,14 @@ async def running_node(
     timeout: float | None = None,
     brief: bool = False,
     nat: bool = True,
+    meanwhile: Callable[[Node], Awaitable[object]] | None = None,
 ) -> AsyncIterator[Node]:
     """Open the node that the options describe; the block begins once it is ``ready``.
 
     Answers pings and reports what changes for as long as the block lasts.  CommandError when no
     bootstrap node answers within ``timeout`` seconds; None waits for one for ever.  ``brief``
     leaves the node's addresses out of the line for people; without ``nat``, its NAT is not told.
+    ``meanwhile`` runs from the moment that the node is open, ready or not.
     """
     identity = options.load_identity()
     network_key = options.load_network_key()
@@ -70,6 +72,8 @@ async def running_node(
                     nursery.start_soon(punches.watch_paths, ready)
                     nursery.start_soon(punches.watch_failures, ready)
                 nursery.start_soon(serve, node, PING_SERVICE, echo)
+                if meanwhile is not None:
+                    nursery.start_soon(meanwhile, node)
                 if options.bootstrap:
                     await _wait_connected(node, options, reporter, timeout)
                 addresses = [str(uri) for uri in node.addresses]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from netmesh_trio.cli.runner import CommandError, run_async
 from netmesh_trio.cli.transfer import Failure, Outcome
 from netmesh_trio.identity import Identity, NetworkKey, PeerId
 
+ROOT = Path(__file__).parent.parent.parent
 ID = str(Identity(bytes(32)).peer_id)
 
 
@@ -387,3 +390,68 @@ def test_a_reader_that_goes_away_is_not_a_traceback() -> None:
     os.close(write)
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+# -- for people -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", cli.commands)
+def test_examples_in_the_help_are_command_lines(name: str) -> None:
+    text = inspect.getdoc(cli.commands[name].callback) or ""
+    assert "\b\n" in text
+    examples = [shlex.split(line) for line in text.partition("Examples:")[2].splitlines() if "netmesh-trio" in line]
+    assert examples
+    for program, command, *arguments in examples:
+        assert (program, command) == ("netmesh-trio", name)
+        stand_ins = {"PEER": ID, "URI": f"netmesh://{ID}@203.0.113.7:4650"}
+        arguments = [stand_ins.get(argument, argument) for argument in arguments]
+        arguments = arguments[: arguments.index(">>")] if ">>" in arguments else arguments
+        if "--config" in arguments:
+            arguments[arguments.index("--config") + 1] = str(ROOT / "deploy" / "relay.toml")
+        assert cli.commands[name].make_context(name, arguments).params
+
+
+def complete(typed: str) -> list[str]:
+    """What a shell offers for the last word."""
+    words = typed.split(" ")
+    environment = {
+        **os.environ,
+        "_NETMESH_TRIO_COMPLETE": "bash_complete",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    command = [sys.executable, "-c", "from _netmesh_trio_script import main; main()"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    return [line.partition(",")[2] for line in done.stdout.splitlines()]
+
+
+def test_shells_complete() -> None:
+    assert complete("netmesh-trio re") == ["receive", "repl"]
+    assert complete("netmesh-trio ping --un") == ["--until-direct"]
+    assert complete("netmesh-trio node --relay m") == ["members"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_get_a_script(shell: str) -> None:
+    environment = {**os.environ, "_NETMESH_TRIO_COMPLETE": f"{shell}_source"}
+    command = [sys.executable, "-c", "from _netmesh_trio_script import main; main()"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert "_NETMESH_TRIO_COMPLETE" in done.stdout
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("no_color", ["", "1"])
+def test_colors_only_where_they_are_wanted(no_color: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    screen, pipe = Screen(), io.StringIO()
+    for out in (screen, pipe):
+        report = Reporter(stdout=out, stderr=out)
+        report.ready("me", [])
+        report.error("kind", "what happened")
+    assert ("\x1b[" in screen.getvalue()) == (not no_color)
+    assert "\x1b[" not in pipe.getvalue()
