@@ -27,6 +27,7 @@ _TYPES = {
     "symmetric": "symmetric: behind a NAT, each peer sees this node at another port or address",
     "unknown": "unknown: too few nodes have said where they see this one",
 }
+_FORWARDED = "open: what others send to the router's address is passed on to this node"
 _MAPPING = {
     "endpoint-independent": "one outside address for all destinations (endpoint-independent)",
     "address-dependent": "one outside address for each destination host (address-dependent)",
@@ -193,7 +194,8 @@ def meaning(report: NatReport) -> str:
 
 def _tell(reporter: Reporter, report: NatReport, fields: dict[str, Any]) -> None:
     """The same for people."""
-    rows = {"type": _TYPES[fields["nat_type"]], "seen from outside as": fields["reflex_addr"] or "not known"}
+    kind = _FORWARDED if report.overridden else _TYPES[fields["nat_type"]]
+    rows = {"type": kind, "seen from outside as": fields["reflex_addr"] or "not known"}
     differs = "another outside address for some destinations (address-dependent or address-and-port-dependent)"
     unknown = differs if fields["nat_type"] == "symmetric" else "not known"
     rows["mapping"] = _MAPPING.get(fields["mapping"], unknown)

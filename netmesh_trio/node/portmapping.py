@@ -192,6 +192,7 @@ class PortMapper:
         fruitless: list[float | None] = []
         while True:
             lease.notice = trio.Event()
+            began = self._engine.now()
             used: list[PortMapClient] = []
             failure: PortMapError | None = None
             try:
@@ -206,6 +207,7 @@ class PortMapper:
             with trio.move_on_after(retry_after(fruitless)):
                 await lease.notice.wait()
                 await trio.sleep(0.1)  # a router that starts sends several
+                await trio.sleep_until(began + _CALM)
 
     async def _obtain(
         self, lease: _Lease, clients: Sequence[PortMapClient], used: list[PortMapClient]
@@ -263,20 +265,22 @@ class PortMapper:
         clock.observe(mapping.epoch, renewed)
         self._set(lease, mapping, None)
         failures = 0
+        doubtful = False
         earliest = checked = renewed
         while True:
             due = max(earliest, renewed + renew_after(mapping, self._config.port_mapping_renewal, failures))
             with trio.move_on_at(min(due, checked + _CHECK[client.protocol])):
                 await lease.notice.wait()
                 await trio.sleep_until(checked + _CALM)
-            noticed = lease.notice.is_set()
+            # after a notice the mapping is asked for again: a router that was up for a moment only, or speaks UPnP,
+            # does not tell whether it has forgotten it
+            doubtful = doubtful or lease.notice.is_set()
             lease.notice = trio.Event()
             checked = engine.now()
             is_due = checked >= due
-            # after a notice the mapping is asked for again: a router that was up for a moment only, or speaks UPnP,
-            # does not tell whether it has forgotten it
-            if not is_due and not noticed and not await self._has_changed(client, mapping, clock):
+            if not is_due and not doubtful and not await self._has_changed(client, mapping, clock):
                 continue
+            doubtful = True
             previous = mapping
             try:
                 mapping = await client.map(
@@ -287,7 +291,7 @@ class PortMapper:
                 )
             except PortMapError as error:
                 if not is_due:
-                    continue  # it may be restarting just now
+                    continue  # it may be restarting just now; the next check asks for the mapping, too
                 failures += 1
                 _log.info("renewing the port mapping failed (%d of %d): %s", failures, FAILURES, error.detail)
                 if failures == FAILURES:
@@ -295,6 +299,7 @@ class PortMapper:
                 earliest = engine.now() + 1.0
                 continue
             failures = 0
+            doubtful = False
             clock.observe(mapping.epoch, engine.now())
             if is_due or mapping.external != previous.external:  # else notices without end would put it off
                 renewed = engine.now()

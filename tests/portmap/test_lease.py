@@ -260,6 +260,26 @@ async def test_a_clock_that_jumps_makes_us_ask_again(jump: float, autojump_clock
             assert len(events) == 1, "the address is the same: no news"
 
 
+async def test_a_router_that_maps_only_some_time_after_its_restart(autojump_clock: MockClock) -> None:
+    def not_yet(request: bytes, answer: bytes) -> list[bytes]:
+        if request[:2] == b"\2\1":
+            home.router.table.clear()
+            return []
+        return [answer]
+
+    async with open_home() as home:
+        home.router.speaks = {"pcp"}
+        async with home.node() as node:
+            await until(lambda: node.nat_type is NatType.OPEN)
+            await trio.sleep(50)
+            home.router.reboot()
+            with mangled(home.router, not_yet):
+                await trio.sleep(65)
+                assert not home.router.ports
+            await until(lambda: bool(home.router.ports), 25)
+            assert node.nat_type is NatType.OPEN
+
+
 async def test_two_nodes_that_ask_for_one_port(autojump_clock: MockClock) -> None:
     async with open_home() as home:
         other = home.net.nats["home"].host("bob")
