@@ -10,10 +10,21 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from netmesh_trio import Address, Identity, NatType, Node, NodeConfig, PortMapChanged, TraversalConfig, open_node
+from netmesh_trio import (
+    Address,
+    Identity,
+    NatType,
+    Node,
+    NodeClosedError,
+    NodeConfig,
+    PortMapChanged,
+    TraversalConfig,
+    open_node,
+)
 from netmesh_trio.node import portmapping
 from netmesh_trio.testing import Host, VirtualInternet
 from netmesh_trio.traversal.portmap import PortMapCause, PortMapError
+from tests.node.test_cancellation import cancelled_at
 from tests.portmap.router import Router, mangled
 
 PORT = 4650
@@ -548,6 +559,22 @@ async def test_asking_the_router_changes_nothing(autojump_clock: MockClock) -> N
             (report,) = await node.check_router()
             assert (report.gateway, report.answers) == (None, ())
         assert home.requests_for_mappings() == 0
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_asking_the_router_cancelled_at_every_checkpoint(silent: bool, autojump_clock: MockClock) -> None:
+    async with open_home() as home:
+        home.host.routers = [home.router.gateway_for(home.host)]
+        home.router.silent = silent
+        async with open_node(Identity.generate(), ("0.0.0.0", PORT), network=home.host) as node:
+            k = 0
+            while await cancelled_at(k, node.check_router):
+                assert len(home.host._sockets) == 1, "the node's own"
+                k += 1
+            assert k > 1
+            assert len(home.host._sockets) == 1
+        with pytest.raises(NodeClosedError):
+            await node.check_router()
 
 
 async def test_notices_are_answered_by_a_question_but_not_by_a_flood(
