@@ -46,14 +46,14 @@ class Opening:
         self._skip = skip
         self._headers: dict[int, struct.Struct] = {}
         self._frames: dict[int, struct.Struct] = {}
-        self.plain = plain
+        self.plain: memoryview = plain
         #: Bytes of stream data in a packet that has nothing else.
-        self.chunk = length - STREAM_HEADER_SIZE
+        self.chunk: int = length - STREAM_HEADER_SIZE
         #: The ciphertext of each packet.
-        self.bodies = [slice(i * size + skip + DATA_HEADER_SIZE, (i + 1) * size) for i in range(count)]
+        self.bodies: list[slice] = [slice(i * size + skip + DATA_HEADER_SIZE, (i + 1) * size) for i in range(count)]
         #: The plaintext of each, and the part of it behind the header of a STREAM frame.
-        self.plains = [plain[i * length : (i + 1) * length] for i in range(count)]
-        self.texts = [each[STREAM_HEADER_SIZE:] for each in self.plains]
+        self.plains: list[memoryview] = [plain[i * length : (i + 1) * length] for i in range(count)]
+        self.texts: list[memoryview] = [each[STREAM_HEADER_SIZE:] for each in self.plains]
 
     def headers(self, data: memoryview, count: int) -> tuple[int, ...]:
         """Of ``count`` packets, each: the first eight bytes as an integer, and the counter."""
@@ -79,7 +79,7 @@ class Workspace:
     def __init__(self) -> None:
         bytes(_KEPT)
         #: The batch on its way out, until the next one is made.
-        self.packets: memoryview[int] = memoryview(bytearray(MAX_BATCH_BYTES + 536))
+        self.packets: memoryview = memoryview(bytearray(MAX_BATCH_BYTES + 536))
         self._plain = memoryview(bytearray(len(self.packets)))
         self._sealing: dict[tuple[int, int], Sealing] = {}
         self._opening: dict[tuple[int, int], Opening] = {}
