@@ -17,19 +17,24 @@ TEXTS = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("**/*.rst"))]
 
 #: Programs of others that we name.
 OTHERS = frozenset(
-    ". cd curl docker mkdir nox pip podman pytest python python3 sphinx-build ssh sudo systemctl".split()
+    (
+        ". cd curl docker grep install journalctl mkdir nox pip podman pytest python python3 sphinx-build ssh sudo"
+        " systemctl"
+    ).split()
 )
 OURS = ("benchmarks", "netmesh_trio.cli", "tests.public_api")
 THEIRS = ("build", "pip", "pytest", "trio", "venv")
 
 
 def typed(text: str) -> Iterator[str]:
-    """Each line that is typed at a prompt (``$``, ``alice$``, ``root#``) of a console block, continued lines joined."""
+    """Each line that is typed at a prompt of a console block, continued lines joined.
+
+    The prompt is ``$`` or ``alice$``; where there is none of those, ``#``, which in other blocks begins some output.
+    """
     for block in re.findall(r"^\.\. code-block:: console\n(?:   :.*\n)*\n((?:(?:   .*)?\n)+)", text, re.MULTILINE):
-        for line in re.sub(r"\\\n +(?:> )?", "", block).splitlines():
-            prompt = re.match(r"   \w*[$#] (.+)", line)
-            if prompt:
-                yield prompt[1]
+        joined = re.sub(r"\\\n +(?:> )?", "", block)
+        lines = re.findall(r"^   \w*\$ (.+)", joined, re.MULTILINE)
+        yield from lines or re.findall(r"^   # (.+)", joined, re.MULTILINE)
 
 
 def commands(line: str) -> Iterator[list[str]]:
@@ -122,8 +127,8 @@ def test_what_does_not_exist_is_found(line: str) -> None:
 
 
 def test_continued_lines_and_prompts_are_read() -> None:
-    text = (
-        ".. code-block:: console\n\n   $ one \\\n       two\n   output\n   bob$ three | four\n   root# five\n\nText\n"
-    )
-    assert list(typed(text)) == ["one two", "three | four", "five"]
+    head = ".. code-block:: console\n\n"
+    text = head + "   $ one \\\n       two\n   output\n   bob$ three | four\n   # output\n\nText\n"
+    assert list(typed(text)) == ["one two", "three | four"]
+    assert list(typed(head + "   # as root\n   # no output\n")) == ["as root", "no output"]
     assert list(commands("A=1 x 'y z' > f | b && c")) == [["x", "y z", "f"], ["b"], ["c"]]
