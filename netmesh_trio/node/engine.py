@@ -27,6 +27,7 @@ from ..session.workspace import Workspace
 from ..traversal.classify import Classifier, LocalAddresses, NatState
 from ..traversal.stats import TraversalStats
 from ..wire import packets
+from .bursts import Bursts
 from .handshakes import Handshakes
 from .live import LiveSession
 from .log import NodeLog
@@ -98,6 +99,7 @@ class Engine:
         self.services: Services = Services(config.backlog, self._services_changed)
         self.events: Broadcast = Broadcast()
         self.timers: Timers[LiveSession] = Timers(self._on_timer)
+        self.bursts = Bursts()
         self.sessions: dict[int, LiveSession] = {}
         #: Sessions so far, those that are over included.
         self.sessions_had: int = 0
@@ -337,6 +339,7 @@ class Engine:
             del self.by_remote[session.remote_index]
         self.handshakes.responder.forget(session.local_index)
         self.timers.forget(live)
+        self.bursts.over(live)
         for name in ("packets_received", "packets_sent", "bytes_received", "bytes_sent"):
             setattr(self.counters, name, getattr(self.counters, name) + getattr(session.stats, name))
         peer = live.peer

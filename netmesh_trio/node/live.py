@@ -21,6 +21,7 @@ from ..session.events import (
 from ..session.session import Session
 from ..wire import frames
 from ..wire.hello import MAX_SERVICE_TAGS
+from .bursts import ENOUGH, ENOUGH_DATAGRAMS, GAP
 from .services import MAX_SERVICE_NAME
 from .streams import CODE_BACKLOG_FULL, CODE_NO_SERVICE, Stream
 from .timers import Scheduled
@@ -41,8 +42,10 @@ class LiveSession(Scheduled):
 
     __slots__ = (
         "_driving",
+        "_message_at",
         "_services_version",
         "_unnamed",
+        "bursting",
         "engine",
         "peer",
         "remote_services",
@@ -66,7 +69,10 @@ class LiveSession(Scheduled):
         #: Another session with the peer took over; this one ends when its streams do.
         self.retired: bool = False
         self.touched: bool = False
+        #: Something waits in :class:`~netmesh_trio.node.bursts.Bursts`.
+        self.bursting = False
         self._driving = False
+        self._message_at = float("-inf")
         self.why_closed: str | None = None
 
     def __repr__(self) -> str:
@@ -94,6 +100,9 @@ class LiveSession(Scheduled):
             return
         self._driving = True
         engine = self.engine
+        if self.bursting:
+            self.bursting = False
+            engine.bursts.over(self)
         session = self.session
         now = engine.now()
         try:
@@ -123,6 +132,26 @@ class LiveSession(Scheduled):
             engine.timers.set(self, now if more or session.events else session.next_deadline())
             if self.retired and not self.streams and not self._unnamed:
                 engine.end_retired(self)
+
+    def drive_message(self, unsent: int) -> None:
+        """The program sent a message, and ``unsent`` bytes are waiting now: drive, at once or after a burst of them."""
+        engine = self.engine
+        now = engine.now()
+        follows = now < self._message_at + GAP
+        self._message_at = now
+        session = self.session
+        path = session.path
+        if (
+            follows
+            and unsent < ENOUGH
+            and len(session.out.datagrams) < ENOUGH_DATAGRAMS
+            and path is not None
+            and path.eliciting_in_flight
+        ):
+            self.bursting = True
+            engine.bursts.add(self)
+        else:
+            self.drive()
 
     def _wake_readers(self) -> None:
         readable = self.session.readable

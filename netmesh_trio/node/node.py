@@ -254,7 +254,8 @@ class Node:
 
     def datagrams(self, service: str) -> trio.MemoryReceiveChannel[Datagram]:
         """The unreliable datagrams that peers send to ``service``: a bounded channel of :class:`Datagram`.  Those that
-        come while it is full are dropped and counted.  Close it to stop."""
+        come while it is full are dropped and counted: if there are very many, empty it with ``receive_nowait`` after
+        each ``receive``.  Close it to stop."""
         if self._engine.closing:
             raise NodeClosedError("the node was closed")
         return self._engine.services.datagrams(service)
@@ -456,6 +457,7 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
         nursery.start_soon(engine.receive_loop, number)
         nursery.start_soon(socket.run_sender)
     nursery.start_soon(engine.timers.run)
+    nursery.start_soon(engine.bursts.run)
     nursery.start_soon(rendezvous.run)
     nursery.start_soon(upgrader.run)
     if config.traversal.enabled:

@@ -149,7 +149,7 @@ class Peer:
         if len(data) > room:
             raise DatagramTooLargeError(f"a datagram of {len(data)} bytes; {room} fit on the present path")
         live.session.send_datagram(name, bytes(data))
-        live.drive()
+        live.drive_message(0)
 
     @property
     def max_datagram_size(self) -> int:

@@ -137,7 +137,7 @@ class Stream(trio.abc.HalfCloseableStream):
                 if size:
                     await self._wait_writable()
                     self._session.write(self._id, data)
-                    self._live.drive()
+                    self._live.drive_message(self._send_half.unsent)
             else:
                 data = memoryview(data)  # of bytes, it is not copied
                 for at in range(0, size, _PIECE):
