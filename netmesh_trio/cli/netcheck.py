@@ -77,6 +77,7 @@ def netcheck(reporter: Reporter, timeout: float, binding_lifetime: bool, node: N
 async def _netcheck(reporter: Reporter, timeout: float, options: NodeOptions, *, patient: bool) -> bool:
     import trio
 
+    from netmesh_trio.cli.progress import show_waiting
     from netmesh_trio.cli.runner import CommandError
     from netmesh_trio.cli.session import running_node
 
@@ -91,13 +92,14 @@ async def _netcheck(reporter: Reporter, timeout: float, options: NodeOptions, *,
         async def ask_routers() -> None:
             routers.extend(await node.check_router())
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(ask_routers)
-            with trio.move_on_after(2 * deadline + 1):
-                await node.reclassify_nat(thorough=True)
+        with show_waiting(reporter, "asking the bootstrap nodes and the router"):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ask_routers)
+                with trio.move_on_after(2 * deadline + 1):
+                    await node.reclassify_nat(thorough=True)
         if patient:
             reporter.note("letting bindings rest to see when the NAT forgets them; this takes up to ten minutes")
-            with trio.move_on_after(_PATIENCE):
+            with show_waiting(reporter, "letting bindings rest"), trio.move_on_after(_PATIENCE):
                 await node.wait_binding_lifetime()
         report = node.nat_report
         if not report.observations:
@@ -217,4 +219,4 @@ def _tell(reporter: Reporter, report: NatReport, fields: dict[str, Any]) -> None
         rtt = "" if seen["rtt_ms"] is None else f", {seen['rtt_ms']:.1f} ms away"
         reporter.line(f"{seen['peer_id'][:8]} at {seen['address']}{rtt}, sees {seen['reflex_addr']}")
     for sentence in (fields["meaning"], *(router["meaning"] for router in fields["routers"])):
-        reporter.line(f"{sentence[0].upper()}{sentence[1:]}.")
+        reporter.prose(f"{sentence[0].upper()}{sentence[1:]}.")

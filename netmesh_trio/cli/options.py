@@ -139,6 +139,7 @@ _OPTIONS = [
     click.option(
         "--port-mapping",
         is_flag=True,
+        envvar="NETMESH_PORT_MAPPING",
         help="Ask the router to let in what others send here (PCP, NAT-PMP, UPnP).",
     ),
 ]

@@ -83,6 +83,16 @@ class Reporter:
         if not self.as_json:
             self._write(text)
 
+    def prose(self, text: str) -> None:
+        """Sentences for people, as :meth:`line`, broken between words where a terminal is too narrow."""
+        import shutil
+        import textwrap
+
+        out = self._stdout or sys.stdout
+        if out.isatty():
+            text = textwrap.fill(text, max(20, shutil.get_terminal_size().columns - 1))
+        self.line(text)
+
     def note(self, text: str) -> None:
         """A warning or hint on stderr."""
         click.echo(f"{PROGRAM}: {text}", err=True, file=self._stderr, color=_color())
@@ -163,7 +173,7 @@ class Reporter:
             "done",
             f"{click.style('done', fg='green')}   {verb} {outcome.root!r}: {files}"
             f"{human_bytes(outcome.bytes)} in {outcome.seconds:.2f} s, "
-            f"{outcome.mb_per_s:.1f} MB/s{already}\n       BLAKE2b-256 {outcome.digest}",
+            f"{outcome.mb_per_s:.1f} MB/s{already}\n       BLAKE2b-256:\n       {outcome.digest}",
             peer_id=peer_id,
             name=outcome.root,
             files=outcome.files,

@@ -11,7 +11,7 @@ from netmesh_trio.cli.output import Reporter
 from netmesh_trio.cli.transfer import Progress
 from netmesh_trio.cli.transfer.outcome import ProgressHook
 
-__all__ = ["show_progress"]
+__all__ = ["show_progress", "show_waiting"]
 
 _EVERY = 1.0
 
@@ -24,6 +24,22 @@ def show_progress(reporter: Reporter, verb: str) -> Iterator[ProgressHook]:
             yield hook
     else:
         yield _Events(reporter)
+
+
+@contextmanager
+def show_waiting(reporter: Reporter, what: str) -> Iterator[None]:
+    """Tell people at a terminal, for the length of the block, what takes so long."""
+    if not reporter.terminal:
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bars:
+        bars.add_task(what, total=None)
+        yield
 
 
 class _Events:

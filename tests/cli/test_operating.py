@@ -87,7 +87,7 @@ def test_settings_that_are_wrong(
 
 def test_every_option_of_a_node_has_a_name_in_the_environment_or_needs_none() -> None:
     names = {p.name: p.envvar for p in cli.commands["node"].params}
-    assert {name for name, variable in names.items() if variable is None} <= {"json", "verbose", "qr", "port_mapping"}
+    assert {name for name, variable in names.items() if variable is None} <= {"json", "verbose", "qr"}
     for name, variable in names.items():
         assert variable in (None, f"NETMESH_{str(name).upper()}")
 
