@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import nox
+import nox.command
 
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
