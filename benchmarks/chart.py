@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
@@ -18,6 +19,7 @@ _VALUES = 90
 _BAR = 15
 _ROW = 21
 _TITLE = 30
+_TITLE_LENGTH = 75  # letters beside the unit
 _GAP = 16
 
 _STYLE = """
@@ -52,7 +54,10 @@ def draw(title: str, panels: Sequence[tuple[Record, str]]) -> str:
 
 def _panel(record: Record, metric: Metric, shown: dict[str, Figures], top: float) -> Iterator[str]:
     better = "more is better" if metric.higher else "less is better"
-    yield f'<text class="title" x="0" y="{top + 18:.0f}">{escape(f"{record.title}: {metric.label}")}</text>'
+    title = f"{record.title}: {metric.label}"
+    if len(title) > _TITLE_LENGTH:
+        title = f"{re.split('[,;]', record.title)[0]}: {metric.label}"
+    yield f'<text class="title" x="0" y="{top + 18:.0f}">{escape(title)}</text>'
     yield f'<text class="name" x="{_WIDTH}" y="{top + 18:.0f}">{escape(metric.unit)}, {better}</text>'
     room = _WIDTH - _NAMES - _VALUES
     largest = max(max(figures.values[metric.key]) for figures in shown.values()) or 1.0
