@@ -56,6 +56,10 @@ def _send(mesh: Any, stream: Any, events: Sequence[bytes]) -> None:
 class Subject(Blocking):
     """One node a process."""
 
+    async def relay(self, ready: Callable[[str], None]) -> None:
+        """As :meth:`benchmarks.subject.Subject.relay`."""
+        raise NotOffered("its connect_direct() over a third node said peer-not-reachable here")
+
     async def serve(self, ready: Callable[[str], None]) -> None:
         """As :meth:`benchmarks.subject.Subject.serve`."""
         mesh = _mesh(self.bind, "server")
