@@ -89,16 +89,17 @@ class Server:
         self._running += 1
         try:
             with trio.move_on_after(LONGEST + _SLACK) as limit:
-                await self._answer(stream)
+                if not await self._answer(stream):
+                    stream.reset(_CODE_BAD)
             if limit.cancelled_caught:
                 stream.reset(_CODE_LATE)
         except (trio.BrokenResourceError, trio.ClosedResourceError, CommandError):
-            pass  # the measuring end has gone, or ended in the middle of what it asks
+            stream.reset(_CODE_BAD)  # the measuring end has gone, or ended in the middle of what it asks
         finally:
-            stream.reset(_CODE_BAD)  # what came to its end does not notice
             self._running -= 1
 
-    async def _answer(self, stream: Stream) -> None:
+    async def _answer(self, stream: Stream) -> bool:
+        """Do what is asked; False if that is nothing that there is."""
         start = trio.current_time()
         kind = await stream.receive_some(1)
         if kind == b"e":
@@ -113,14 +114,12 @@ class Server:
         elif kind == b"d":
             (milliseconds,) = _milliseconds.unpack(await _exactly(stream, _milliseconds.size))
             if milliseconds > LONGEST * 1000:
-                return
+                return False
             self._tell(stream, "download", await _fill(stream, start + milliseconds / 1000), start)
         else:
-            return
-        await stream.send_eof()
-        while await stream.receive_some(_READ):
-            pass  # until the other end has all, and closes
-        await stream.aclose()
+            return False
+        await stream.aclose()  # what was sent still arrives
+        return True
 
     def _tell(self, stream: Stream, direction: str, total: int, start: float) -> None:
         seconds = trio.current_time() - start

@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
-from netmesh_trio import Identity, Node, Peer, open_node
+from netmesh_trio import Identity, Node, NodeConfig, Peer, open_node
 from netmesh_trio.cli.commands import run
 from netmesh_trio.cli.runner import CommandError
 from netmesh_trio.cli.speed import BENCH_SERVICE, LONGEST, Served, Server, Trips, download, round_trips, upload
 from netmesh_trio.errors import StreamResetError
 from netmesh_trio.identity import PeerId
+from netmesh_trio.testing import VirtualInternet, open_mesh
 from tests.cli.program import Program, running
 
 LOOPBACK = ("--bind", "127.0.0.1:0")
@@ -162,3 +164,20 @@ async def test_too_many_streams() -> None:
             await round_trips(peer, 1, 1, 5)
         for stream in held:
             await stream.aclose()
+
+
+async def test_over_a_lossy_relay(autojump_clock: trio.testing.MockClock) -> None:
+    """What ends a stream gets there, too, and its answer is not lost with it."""
+    async with VirtualInternet(seed=3, segments=44, resolution=0.001) as net:
+        config = NodeConfig(direct=False)
+        async with open_mesh(net=net, delay=0.01, loss=0.05, config=config) as mesh, trio.open_nursery() as nursery:
+            told: list[Served] = []
+            handle = Server(frozenset(), told.append).handle
+            nursery.start_soon(trio.serve_listeners, handle, [mesh.bob.listen(BENCH_SERVICE)])
+            peer = await mesh.connect()
+            for _ in range(2):
+                assert (await upload(peer, 0.1, 2, 30)).bytes > 0
+                assert (await download(peer, 0.1, 2, 30)).bytes > 0
+                assert (await round_trips(peer, 0.2, 3, 30)).percentile(0.5) >= 0.04
+            assert len(told) == 8
+            nursery.cancel_scope.cancel()
