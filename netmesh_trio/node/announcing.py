@@ -28,6 +28,9 @@ _SYNC_PER_SECOND = 100.0
 _HEARING = 1.0
 # For so long a hub stays one that is needed no more: each change is told to everybody.
 _HUB_REST = 300.0
+# Seconds between reviews, for each of many neighbors: so they take about one percent of the CPU at most.
+_REVIEW_PAUSE = 1e-4
+_REVIEWED_AT_ONCE = 32
 _INFINITY = float("inf")
 
 
@@ -104,6 +107,9 @@ class Announcing:
             listed = choose_listed(neighbors, self._hub is not None, self._store.graph, self._listed)
             said = (self.tags(), self._engine.nat_state, frozenset(listed), self._sequence)
             if said == self._said and now < refresh_at:
+                if len(neighbors) > _REVIEWED_AT_ONCE:
+                    # the more there are, the more often one of them changes, and the more it takes to look at all
+                    await trio.sleep(len(neighbors) * _REVIEW_PAUSE)
                 continue
             tokens -= 1
             refresh_at = now + _REFRESH

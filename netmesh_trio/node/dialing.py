@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 
 import attrs
@@ -25,6 +26,10 @@ __all__ = ["Dialer"]
 # Seconds between repetitions of an INIT: the first few close together, for they cost little and a loss costs much.
 _RETRY = (0.25, 0.5, 1.0, 2.0)
 _MAX_RELAYS = 3
+# A node with more peers than this is a hub, and knows who leads where.
+_FEW = 64
+# Sessions for which another path is sought at once.  When a relay falters all of its sessions do.
+_MAX_SEARCHES = 64
 _BOOTSTRAP_DELAY = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _FAILOVER_RETRY = (0.3, 0.5, 1.0, 2.0)
 # After so many rounds without an answer on any way, the peer may have restarted.
@@ -51,6 +56,7 @@ class Dialer:
         self._nursery = nursery
         self._ways: dict[PeerId, _Way] = {}
         self._searching: set[LiveSession] = set()
+        self._searches = trio.Semaphore(_MAX_SEARCHES)
         self._redialed: dict[PeerId, float] = {}
         #: Nodes that we dial to have them relay.
         self._relaying: set[PeerId] = set()
@@ -202,9 +208,9 @@ class Dialer:
 
     def _relays(self, target: PeerId, exclude: set[PeerId]) -> list[PeerId]:
         engine = self._engine
-        neighbors = engine.neighbors()
-        neighbors.pop(target, None)
         hints = [uri.peer_id for uri in self._ways.get(target, _Way()).via]
+        neighbors = self.neighbors_toward(target, hints)
+        neighbors.pop(target, None)
         hops = find_next_hops(
             target, neighbors, self._store.graph, self_id=engine.peer_id, exclude=exclude | {target}, hints=hints
         )
@@ -213,6 +219,16 @@ class Dialer:
         rest = [p for p in neighbors if p not in hops and p not in exclude]
         rest.sort(key=lambda p: (p not in hubs, neighbors[p] or 9.0))
         return [h for h in hops if h != target] + rest
+
+    def neighbors_toward(self, target: PeerId, hints: Iterable[PeerId] = ()) -> dict[PeerId, float | None]:
+        """The neighbors that may lead to a peer, with the round-trip time to each: all while there are few; of many
+        those that are hubs, or that the peer or the caller names.  The others are leaves of this very node."""
+        engine = self._engine
+        if len(engine.peers) <= _FEW:
+            return engine.neighbors()
+        announced = self._store.get(target)
+        named = announced.relays if announced is not None else ()
+        return engine.neighbors((*hints, *named, *self._store.graph.hubs))
 
     def _open_circuit(self, circuit_id: bytes, relay: PeerId, target: PeerId, packet: bytes) -> None:
         engine = self._engine
@@ -248,7 +264,14 @@ class Dialer:
     def _need_path(self, live: LiveSession) -> None:
         if live not in self._searching:
             self._searching.add(live)
-            self._nursery.start_soon(self._find_path, live)
+            self._nursery.start_soon(self._search, live)
+
+    async def _search(self, live: LiveSession) -> None:
+        try:
+            async with self._searches:
+                await self._find_path(live)
+        finally:
+            self._searching.discard(live)
 
     async def _find_path(self, live: LiveSession) -> None:
         """Until the session has a path that answers, or is over: circuits over other relays, with a challenge of the
@@ -257,33 +280,30 @@ class Dialer:
         session = live.session
         target = session.peer_id
         circuits: dict[PeerId, bytes] = {}
-        try:
-            attempt = 0
-            asked = self._challenge_others(live)
-            due = self._retry_at(session, attempt)
-            while session.closed is None:
-                path = session.path
-                if path is not None and path.usable and not path.suspect and not path.pto_count:
-                    return
-                silent = {p.via for p in session.paths.values() if p.via is not None and (p.suspect or p.pto_count)}
-                refused = {relay for relay, circuit in circuits.items() if circuit not in engine.endpoints}
-                relays = self._relays(target, silent | (refused if attempt < 2 else set()))
-                if not relays or attempt >= 2:
-                    relays += [r for r in self._relays(target, set()) if r not in relays]
-                for relay in relays[:_MAX_RELAYS]:
-                    if relay not in asked:
-                        asked.add(relay)
-                        self._try_circuit(live, relay, circuits)
-                if attempt >= _PATIENCE or (circuits and refused.issuperset(circuits)):
-                    self._redial_silent(live)
-                with trio.move_on_at(due) as waited:
-                    await live.peer.wait_change()
-                if waited.cancelled_caught:
-                    attempt += 1
-                    asked.clear()
-                    due = self._retry_at(session, attempt)
-        finally:
-            self._searching.discard(live)
+        attempt = 0
+        asked = self._challenge_others(live)
+        due = self._retry_at(session, attempt)
+        while session.closed is None:
+            path = session.path
+            if path is not None and path.usable and not path.suspect and not path.pto_count:
+                return
+            silent = {p.via for p in session.paths.values() if p.via is not None and (p.suspect or p.pto_count)}
+            refused = {relay for relay, circuit in circuits.items() if circuit not in engine.endpoints}
+            relays = self._relays(target, silent | (refused if attempt < 2 else set()))
+            if not relays or attempt >= 2:
+                relays += [r for r in self._relays(target, set()) if r not in relays]
+            for relay in relays[:_MAX_RELAYS]:
+                if relay not in asked:
+                    asked.add(relay)
+                    self._try_circuit(live, relay, circuits)
+            if attempt >= _PATIENCE or (circuits and refused.issuperset(circuits)):
+                self._redial_silent(live)
+            with trio.move_on_at(due) as waited:
+                await live.peer.wait_change()
+            if waited.cancelled_caught:
+                attempt += 1
+                asked.clear()
+                due = self._retry_at(session, attempt)
 
     def _retry_at(self, session: Session, attempt: int) -> float:
         delay = _FAILOVER_RETRY[min(attempt, len(_FAILOVER_RETRY) - 1)]

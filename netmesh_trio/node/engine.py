@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from weakref import WeakValueDictionary
 
 import attrs
@@ -449,17 +449,13 @@ class Engine:
                 live.session.remove_path(path, now)
                 live.drive()
 
-    def is_neighbor(self, peer_id: PeerId) -> bool:
-        """Whether :meth:`neighbors` has this peer."""
-        live = self.direct_session(peer_id)
-        path = live.session.path if live is not None else None
-        return path is not None and not path.suspect
-
-    def neighbors(self) -> dict[PeerId, float | None]:
-        """Peers with a session on a direct path that answers, and the round-trip time to each."""
+    def neighbors(self, among: Iterable[PeerId] | None = None) -> dict[PeerId, float | None]:
+        """Peers with a session on a direct path that answers, and the round-trip time to each; all, or those *among*
+        the given ones."""
+        peers = self.peers if among is None else [peer_id for peer_id in among if peer_id in self.peers]
         found: dict[PeerId, float | None] = {}
-        for peer_id, peer in self.peers.items():
-            live = peer.live
+        for peer_id in peers:
+            live = self.peers[peer_id].live
             if live is not None:
                 path = live.session.path
                 if path is not None and path.kind is PathKind.DIRECT and not path.suspect:

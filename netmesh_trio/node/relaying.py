@@ -136,9 +136,9 @@ class Relaying:
     def _next_hop(self, asker: PeerId, message: OpenCircuit) -> PeerId | None:
         engine = self._engine
         graph = self._store.graph
-        if engine.is_neighbor(message.target):
+        if engine.neighbors((message.target,)):
             return message.target  # no matter how many others there are
-        neighbors = engine.neighbors()
+        neighbors = self._dialer.neighbors_toward(message.target)
         neighbors.pop(asker, None)
         hops = find_next_hops(
             message.target,

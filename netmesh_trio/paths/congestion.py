@@ -36,6 +36,8 @@ class Cubic:
         "_round_samples",
         "_segment",
         "_touched",
+        "_undo",
+        "_undo_bytes",
         "_window_max",
         "in_flight",
         "limited",
@@ -64,6 +66,9 @@ class Cubic:
         self._in_css = False
         self._css_rounds = 0
         self._css_baseline = float("inf")
+        # as it was before the last cut, and how many bytes that are taken for lost speak for the cut
+        self._undo: tuple[float, float, float, float, float] | None = None
+        self._undo_bytes = 0
 
     def set_segment(self, segment: int) -> None:
         """The path's datagram size changed."""
@@ -147,11 +152,15 @@ class Cubic:
         else:
             self.window += (target - self.window) * size / self.window
 
-    def on_lost(self, size: int, sent_at: float, now: float) -> None:
-        """``size`` bytes are lost, the newest of them sent at ``sent_at``.  One cut per round trip."""
+    def on_lost(self, size: int, sent_at: float, now: float) -> bool:
+        """``size`` bytes are lost, the newest of them sent at ``sent_at``.  One cut per round trip; True if this is
+        one."""
         self.in_flight -= size
         if sent_at <= self.recovery_start:
-            return
+            self._undo_bytes += size
+            return False
+        self._undo = (self.window, self.ssthresh, self._window_max, self._prior, self.recovery_start)
+        self._undo_bytes = size
         self.recovery_start = now
         self._prior = self.window
         # fast convergence (RFC 9438, section 4.7)
@@ -160,9 +169,23 @@ class Cubic:
         self.ssthresh = self.window
         self._epoch = -1.0
         self._in_css = False
+        return True
+
+    def on_late(self, size: int, sent_at: float) -> None:
+        """``size`` bytes that were taken for lost arrived.  When none is left that was, neither is the reason for the
+        last cut: it is undone (RFC 9438, section 4.9.2)."""
+        if self._undo is None or not self._undo[-1] < sent_at <= self.recovery_start:
+            return
+        self._undo_bytes -= size
+        if self._undo_bytes <= 0:
+            window, self.ssthresh, self._window_max, self._prior, self.recovery_start = self._undo
+            self.window = max(self.window, window)
+            self._epoch = -1.0
+            self._undo = None
 
     def on_persistent_congestion(self) -> None:
         """Nothing came through for so long that the window says nothing any more (RFC 9002, section 7.6)."""
         self.window = float(_MINIMUM_SEGMENTS * self._segment)
         self.recovery_start = -1.0
         self._epoch = -1.0
+        self._undo = None

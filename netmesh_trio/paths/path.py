@@ -23,6 +23,15 @@ DirectKey = tuple[int, Address]
 PathKey = DirectKey | bytes
 
 
+# RFC 9002, section 6.1.  What follows is as in RACK (RFC 8985, section 6.2): both grow when packets that were taken for
+# lost arrive after all, to a round trip at most, and are as in the beginning after 16 losses without such a thing.
+_PACKET_THRESHOLD = 3
+_PATIENCE = 0.125
+_MAX_PACKET_THRESHOLD = 4096
+_MAX_PATIENCE = 1.0
+_CUTS = 16
+
+
 def _is_near(address: Address) -> bool:
     return address.is_private or address.is_loopback or address.is_link_local
 
@@ -34,6 +43,7 @@ class Path:
         "chunk",
         "congestion",
         "created",
+        "cuts",
         "doubted_at",
         "eliciting_in_flight",
         "failed",
@@ -45,6 +55,8 @@ class Path:
         "mtu",
         "overhead",
         "pacer",
+        "packet_threshold",
+        "patience",
         "prefix",
         "pto_count",
         "rank",
@@ -82,6 +94,11 @@ class Path:
         self.eliciting_in_flight: int = 0
         self.largest_acked: int = -1
         self.loss_time: float = float("inf")
+        #: A packet counts as lost once so many later ones, or one so much of a round trip later, are acknowledged.
+        self.packet_threshold: int = _PACKET_THRESHOLD
+        self.patience: float = _PATIENCE
+        #: Losses that cut the window since the network was last seen to reorder.
+        self.cuts: int = 0
         self.pto_count: int = 0
         #: When the first of the :attr:`pto_count` probes went out.
         self.doubted_at: float = now
@@ -105,6 +122,19 @@ class Path:
     def usable(self) -> bool:
         """Data may travel here."""
         return self.validated and not self.failed
+
+    def on_cut(self) -> None:
+        """A loss cut the window."""
+        self.cuts += 1
+        if self.cuts >= _CUTS:
+            self.packet_threshold, self.patience = _PACKET_THRESHOLD, _PATIENCE
+
+    def on_late(self, number: int, sent_at: float, now: float) -> None:
+        """Packet ``number``, taken for lost, was only late: wait longer from now on."""
+        self.cuts = 0
+        self.packet_threshold = max(self.packet_threshold, min(self.largest_acked - number + 1, _MAX_PACKET_THRESHOLD))
+        late = (now - sent_at) / max(self.rtt.smoothed, self.rtt.latest) - 1.0
+        self.patience = max(self.patience, min(1.1 * late, _MAX_PATIENCE))
 
     def size_changed(self) -> None:
         """The datagram size changed: keep what depends on it in step."""

@@ -51,6 +51,7 @@ class RttEstimator:
         """The probe timeout before backoff (RFC 9002, section 6.2.1), seconds."""
         return self.smoothed + max(4 * self.variation, GRANULARITY) + MAX_ACK_DELAY
 
-    def loss_delay(self) -> float:
-        """How long after a later packet's acknowledgement an earlier one counts as lost, seconds."""
-        return max(1.125 * max(self.smoothed, self.latest), GRANULARITY)
+    def loss_delay(self, patience: float = 0.125) -> float:
+        """How long after it was sent a packet counts as lost if a later one was acknowledged, seconds.  ``patience``
+        is the part of a round trip that the network may hold it back (RFC 9002, section 6.1.2)."""
+        return max((1.0 + patience) * max(self.smoothed, self.latest), GRANULARITY)

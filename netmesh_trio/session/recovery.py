@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from ..paths.path import Path
 from .send_stream import SendStream
 
-__all__ = ["Control", "FrameRecord", "Reset", "Sent", "SentPackets", "Stop", "StreamData", "Window"]
+__all__ = ["Control", "FrameRecord", "LostLately", "Reset", "Sent", "SentPackets", "Stop", "StreamData", "Window"]
 
-_PACKET_THRESHOLD = 3
+_MAX_LOST_LATELY = 64
 
 
 class StreamData:
@@ -188,13 +188,13 @@ class SentPackets:
             if record.first > path.largest_acked:
                 kept.append(record)
                 continue
-            deadline = record.time + path.rtt.loss_delay()
-            if deadline <= now or record.last <= path.largest_acked - _PACKET_THRESHOLD:
+            deadline = record.time + path.rtt.loss_delay(path.patience)
+            if deadline <= now or record.last <= path.largest_acked - path.packet_threshold:
                 if record.last < path.largest_acked:
                     lost.append(record)
                     continue
-            elif record.first <= path.largest_acked - _PACKET_THRESHOLD:
-                kept.append(record.split(path.largest_acked - _PACKET_THRESHOLD + 1))
+            elif record.first <= path.largest_acked - path.packet_threshold:
+                kept.append(record.split(path.largest_acked - path.packet_threshold + 1))
                 lost.append(record)
                 path.loss_time = min(path.loss_time, deadline)
                 continue
@@ -214,3 +214,36 @@ class SentPackets:
     def oldest(self, path: Path) -> Sent | None:
         """The oldest record on ``path``."""
         return next((r for r in self.records if r.path is path), None)
+
+
+class LostLately:
+    """What was taken for lost not long ago: if it is acknowledged after all, the network only reordered it."""
+
+    __slots__ = ("records",)
+
+    def __init__(self) -> None:
+        #: By their numbers; each has been given up, and was as a rule sent again.
+        self.records: list[Sent] = []
+
+    def add(self, lost: Sequence[Sent]) -> None:
+        """Remember these; of many, the newest."""
+        self.records += lost
+        self.records.sort(key=lambda record: record.first)
+        del self.records[:-_MAX_LOST_LATELY]
+
+    def take(self, runs: Sequence[tuple[int, int]]) -> list[tuple[Sent, bool]]:
+        """Take out what ``runs`` (newest first) acknowledges, even in part; with whether it is all of it."""
+        found: list[tuple[Sent, bool]] = []
+        kept: list[Sent] = []
+        i = 0
+        for record in reversed(self.records):
+            while i < len(runs) and runs[i][0] > record.last:
+                i += 1
+            if i < len(runs) and runs[i][1] >= record.first:
+                found.append((record, runs[i][0] <= record.first and runs[i][1] >= record.last))
+            else:
+                kept.append(record)
+        if found:
+            kept.reverse()
+            self.records = kept
+        return found

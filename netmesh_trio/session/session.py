@@ -44,7 +44,7 @@ from .parameters import (
 )
 from .receive_stream import ReceiveStream
 from .receiving import Receiving
-from .recovery import Control, Reset, Sent, SentPackets, Stop, StreamData
+from .recovery import Control, LostLately, Reset, Sent, SentPackets, Stop, StreamData
 from .streams import StreamTable
 from .workspace import Workspace
 
@@ -90,6 +90,7 @@ class Session:
         self.stats: SessionStats = SessionStats()
         self.acks: AckTracker = AckTracker()
         self.sent: SentPackets = SentPackets()
+        self.lost_lately: LostLately = LostLately()
         self.streams: StreamTable = StreamTable(
             initiator=initiator,
             session_window=local.session_window,
@@ -308,6 +309,8 @@ class Session:
         largest = runs[0][1]
         if largest >= self.out.next_number:
             raise DecodeError("acknowledgement of a packet that was never sent")
+        if self.lost_lately.records:
+            self._on_late(runs, now)
         acked = self.sent.acknowledge(runs)
         if not acked:
             return
@@ -325,6 +328,17 @@ class Session:
         for path, records in per_path.items():
             self._on_ack_path(path, records, largest, delay, arrived, now)
         self._detect_lost(now)
+
+    def _on_late(self, runs: list[tuple[int, int]], now: float) -> None:
+        """Is anything acknowledged that was taken for lost?"""
+        for record, whole in self.lost_lately.take(runs):
+            path = record.path
+            path.on_late(record.first, record.time, now)
+            if whole:
+                path.congestion.on_late(record.total, record.time)
+                if record.stream is not None:
+                    count = record.last - record.first + 1
+                    record.stream.on_acked(record.offset, count * record.chunk, False)
 
     def _on_ack_path(
         self, path: Path, records: list[Sent], largest: int, delay: float, arrived: Path, now: float
@@ -410,7 +424,9 @@ class Session:
                 path.congestion.on_discarded(size)
                 continue
             newest = max(r.time for r in records)
-            path.congestion.on_lost(size, newest, now)
+            self.lost_lately.add(records)
+            if path.congestion.on_lost(size, newest, now):
+                path.on_cut()
             if any(r.size > BASE_DATAGRAM_SIZE for r in records) and path.mtu.on_large_lost(now):
                 path.size_changed()
             if newest - min(r.time for r in records) > 3 * path.rtt.pto() and path.rtt.samples:

@@ -201,3 +201,29 @@ def test_the_window_never_goes_wild(seed: int) -> None:
         assert 2 * SEGMENT <= sender.cubic.window <= 2 * before
         if sender.cubic.window > 5000 * SEGMENT:
             sender.round(0.05, lose=1)
+
+
+def test_a_cut_is_undone_when_all_that_was_lost_arrives() -> None:
+    cubic = Cubic(1000)
+    cubic.on_sent(10_000)
+    assert cubic.on_lost(2000, sent_at=0.1, now=0.2)
+    assert not cubic.on_lost(1000, sent_at=0.15, now=0.21)  # the same round trip
+    assert cubic.window == pytest.approx(7000)
+    cubic.on_late(2000, sent_at=0.1)
+    assert cubic.window == pytest.approx(7000), "one packet is still missing"
+    cubic.on_late(1000, sent_at=0.15)
+    assert cubic.window == pytest.approx(10_000)
+    assert cubic.ssthresh == float("inf")
+    # once only
+    cubic.on_late(1000, sent_at=0.15)
+    assert cubic.window == pytest.approx(10_000)
+    assert cubic.on_lost(1000, sent_at=0.18, now=0.3), "it is as if there had been no cut"
+
+
+def test_what_arrives_late_from_before_does_not_undo_a_later_cut() -> None:
+    cubic = Cubic(1000)
+    cubic.on_sent(20_000)
+    cubic.on_lost(1000, sent_at=0.1, now=0.2)
+    cubic.on_lost(3000, sent_at=0.3, now=0.4)
+    cubic.on_late(1000, sent_at=0.1)
+    assert cubic.window == pytest.approx(4900)

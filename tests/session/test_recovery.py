@@ -8,7 +8,7 @@ import pytest
 
 from netmesh_trio.addresses import Address
 from netmesh_trio.paths.path import Path
-from netmesh_trio.session.recovery import Sent, SentPackets
+from netmesh_trio.session.recovery import LostLately, Sent, SentPackets
 from netmesh_trio.session.send_stream import SendStream
 
 Packet = tuple[int, int, int, float]  # path, size, offset (or -1), time
@@ -101,3 +101,35 @@ def test_runs_keep_the_same_books_as_packets(seed: int) -> None:
             oldest = sent.oldest(path)
             numbers = [n for n, p in model.items() if p[0] == which]
             assert (oldest.first if oldest else None) == (min(numbers) if numbers else None)
+
+
+def test_what_was_taken_for_lost_and_arrives() -> None:
+    path = Path((0, Address("192.0.2.1", 1)), via=None, mtu_limit=1400, now=0.0)
+    lately = LostLately()
+    lately.add([Sent(a, b, 1400, path, 0.0, None, 0, 0, ()) for a, b in ((20, 29), (5, 5), (10, 12))])
+    assert lately.take([(30, 40), (13, 19), (6, 9), (0, 4)]) == []
+    found = lately.take([(25, 40), (11, 19), (0, 9)])
+    assert [(record.first, whole) for record, whole in found] == [(20, False), (10, False), (5, True)]
+    assert lately.records == []
+    lately.add([Sent(n, n, 1400, path, 0.0, None, 0, 0, ()) for n in range(100)])
+    assert len(lately.records) == 64
+    assert [record.first for record, _ in lately.take([(98, 120), (0, 36)])] == [99, 98, 36]
+
+
+def test_a_path_that_reorders_waits_longer_until_it_does_no_more() -> None:
+    path = Path((0, Address("192.0.2.1", 1)), via=None, mtu_limit=1400, now=0.0)
+    path.rtt.sample(0.1, 0.0)
+    path.largest_acked = 50
+    path.on_late(30, 1.0, 1.13)
+    assert path.packet_threshold == 21
+    assert path.patience == pytest.approx(0.33)
+    path.on_late(49, 1.0, 1.05)  # sooner than that: nothing to learn
+    assert path.packet_threshold == 21
+    assert path.patience == pytest.approx(0.33)
+    path.on_late(-10_000, 1.0, 9.0)
+    assert (path.packet_threshold, path.patience) == (4096, 1.0)
+    for _ in range(15):
+        path.on_cut()
+    assert path.packet_threshold == 4096
+    path.on_cut()
+    assert (path.packet_threshold, path.patience) == (3, 0.125)
