@@ -99,7 +99,7 @@ class Engine:
         self.services: Services = Services(config.backlog, self._services_changed)
         self.events: Broadcast = Broadcast()
         self.timers: Timers[LiveSession] = Timers(self._on_timer)
-        self.bursts = Bursts()
+        self.bursts: Bursts = Bursts()
         self.sessions: dict[int, LiveSession] = {}
         #: Sessions so far, those that are over included.
         self.sessions_had: int = 0

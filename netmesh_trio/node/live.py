@@ -70,7 +70,7 @@ class LiveSession(Scheduled):
         self.retired: bool = False
         self.touched: bool = False
         #: Something waits in :class:`~netmesh_trio.node.bursts.Bursts`.
-        self.bursting = False
+        self.bursting: bool = False
         self._driving = False
         self._message_at = float("-inf")
         self.why_closed: str | None = None
