@@ -105,4 +105,4 @@ class NodeConfig:
             raise ConfigError("relay_members and network_key exclude each other: all of a private mesh are members")
 
     def __repr__(self) -> str:
-        return show_changed(self)
+        return show_changed(self, but="try_port_mapping")  # the traversal says it, too

@@ -10,12 +10,14 @@ import attrs
 __all__ = ["show_changed"]
 
 
-def show_changed(value: attrs.AttrsInstance) -> str:
-    """``Name(field=...)`` with the fields that differ from their defaults (a counter's: from 0), for ``__repr__``."""
+def show_changed(value: attrs.AttrsInstance, but: str = "") -> str:
+    """``Name(field=...)`` with the fields that differ from their defaults (a counter's: from 0), for ``__repr__``; all
+    ``but`` one, if that says nothing new.
+    """
     shown = []
     for field in attrs.fields(type(value)):
         found = getattr(value, field.name)
-        if found != _default(field, value):
+        if field.name != but and found != _default(field, value):
             shown.append(f"{field.name}={found.value if isinstance(found, enum.Enum) else repr(found)}")
     return f"{type(value).__name__}({', '.join(shown)})"
 

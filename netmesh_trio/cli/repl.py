@@ -11,6 +11,8 @@ from netmesh_trio.cli.options import NodeOptions, quiet_node_options
 from netmesh_trio.cli.output import Reporter
 
 if TYPE_CHECKING:
+    from code import InteractiveConsole
+
     from netmesh_trio import Node
 
 __all__ = ["repl"]
@@ -58,11 +60,31 @@ async def _repl(reporter: Reporter, options: NodeOptions) -> bool:
         names = Helpers(node, nursery, reporter.line).names()
         _complete(names)
         console = TrioInteractiveConsole(names)
+        nursery.start_soon(_end_when_cancelled, console)
         with contextlib.suppress(SystemExit):
             # not abandoned when cancelled: that is how a Ctrl-C gets to what was typed
             await trio.to_thread.run_sync(console.interact, _banner(node), "")
         nursery.cancel_scope.cancel()
     return True
+
+
+async def _end_when_cancelled(console: InteractiveConsole) -> None:
+    """Have the line after a cancellation, as by a SIGTERM, end the prompt: the thread that reads cannot be woken."""
+    import trio
+
+    read, over = console.raw_input, False
+
+    def raw_input(prompt: str = "") -> str:
+        line = read(prompt)
+        if over:
+            raise EOFError
+        return line
+
+    console.raw_input = raw_input  # type: ignore[method-assign]
+    try:
+        await trio.sleep_forever()
+    finally:
+        over = True
 
 
 def _banner(node: Node) -> str:

@@ -30,17 +30,30 @@ from netmesh_trio import (
     PathReport,
     PeerConnected,
     PeerDisconnected,
+    PortMapChanged,
     TraversalConfig,
     open_node,
 )
 from netmesh_trio.testing import VirtualInternet
-from netmesh_trio.traversal import Dependence, Histogram, PunchFailedError, TraversalStats, TraversalStatsSnapshot
+from netmesh_trio.traversal import (
+    Dependence,
+    Gateway,
+    Histogram,
+    PortMapping,
+    PunchFailedError,
+    RouterReport,
+    RouterStatus,
+    TraversalStats,
+    TraversalStatsSnapshot,
+)
 
 SEED = bytes(range(32))
 ME = Identity(SEED).peer_id
 WHERE = Address("203.0.113.7", 4650)
 RELAYED = PathReport(kind=PathKind.RELAYED, via=ME, rtt=0.0421)
 DIRECT = PathReport(kind=PathKind.DIRECT, addr=WHERE, rtt=0.0137)
+
+ROUTER = Gateway("192.168.1.1", "192.168.1.2")
 
 VALUES: list[tuple[object, str]] = [
     (WHERE, "<Address 203.0.113.7:4650>"),
@@ -67,6 +80,17 @@ VALUES: list[tuple[object, str]] = [
     ),
     (NatChanged(nat_type=NatType.UNKNOWN), "<NatChanged unknown, seen from outside as ?>"),
     (EventsLost(count=3), "<EventsLost 3>"),
+    (PortMapChanged(protocol="pcp", external=WHERE), "<PortMapChanged 203.0.113.7:4650 by pcp, behind another NAT>"),
+    (ROUTER, "Gateway(host='192.168.1.1', local='192.168.1.2', interface=0)"),
+    (RouterStatus(protocol="pcp"), "RouterStatus(protocol='pcp', external=None, epoch=None, description='')"),
+    (
+        RouterReport(family=4, gateway=ROUTER),
+        f"RouterReport(family=4, gateway={ROUTER}, answers=(), mapping=None)",
+    ),
+    (
+        PortMapping(protocol="pcp", gateway=ROUTER, internal=WHERE, external=WHERE, lifetime=3600.0),
+        f"PortMapping(protocol='pcp', gateway={ROUTER}, internal={WHERE!r}, external={WHERE!r}, lifetime=3600.0, epoch=None)",
+    ),
     (Datagram(ME, b"hello"), f"<Datagram from {ME.short}, 5 bytes: b'hello'>"),
     (Datagram(ME, b"x" * 1000), f"<Datagram from {ME.short}, 1000 bytes: b'{'x' * 32}'...>"),
     (NodeConfig(), "NodeConfig()"),
