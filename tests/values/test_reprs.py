@@ -89,7 +89,8 @@ VALUES: list[tuple[object, str]] = [
     ),
     (
         PortMapping(protocol="pcp", gateway=ROUTER, internal=WHERE, external=WHERE, lifetime=3600.0),
-        f"PortMapping(protocol='pcp', gateway={ROUTER}, internal={WHERE!r}, external={WHERE!r}, lifetime=3600.0, epoch=None)",
+        f"PortMapping(protocol='pcp', gateway={ROUTER}, internal={WHERE!r}, external={WHERE!r}, "
+        "lifetime=3600.0, epoch=None)",
     ),
     (Datagram(ME, b"hello"), f"<Datagram from {ME.short}, 5 bytes: b'hello'>"),
     (Datagram(ME, b"x" * 1000), f"<Datagram from {ME.short}, 1000 bytes: b'{'x' * 32}'...>"),
