@@ -20,13 +20,16 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 RECORD = DOCS / "scale.json"
 
 _WIDTH, _HEIGHT, _ROOM, _LEFT = 350, 150, 40, 10
-_STYLE = (
-    ".curves { color: #222; font: 12px system-ui, sans-serif } "
-    "@media (prefers-color-scheme: dark) { .curves { color: #ddd } } "
-    ".curves text { fill: currentColor } .curves .title { font-weight: 600 } .curves .end { text-anchor: end } "
-    ".curves polyline { fill: none; stroke: #22a06b; stroke-width: 2 } .curves circle { fill: #22a06b } "
-    ".curves line { stroke: currentColor; stroke-opacity: 0.3 }"
-)
+_STYLE = """
+.picture { color: #222; font: 12px system-ui, sans-serif }
+@media (prefers-color-scheme: dark) { .picture { color: #ddd } }
+.picture text { fill: currentColor }
+.picture .title { font-weight: 600 }
+.picture .end { text-anchor: end }
+.picture polyline { fill: none; stroke: #22a06b; stroke-width: 2 }
+.picture circle { fill: #22a06b }
+.picture line { stroke: currentColor; stroke-opacity: 0.3 }
+"""
 
 
 @attrs.frozen
@@ -66,7 +69,7 @@ def _picture(record: dict[str, Any]) -> str:
         body += _curve(panel, points, number % 2 * (_WIDTH + 20), number // 2 * (_HEIGHT + _ROOM))
     height = -(-len(_PANELS) // 2) * (_HEIGHT + _ROOM)
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="curves" viewBox="0 0 {2 * _WIDTH + 20} {height}" role="img">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="picture" viewBox="0 0 {2 * _WIDTH + 20} {height}" role="img">'
         f"<title>What nodes, announcements and circuits cost as the mesh grows</title><style>{_STYLE}</style>"
     )
     return "\n".join([head, *body, "</svg>"]) + "\n"

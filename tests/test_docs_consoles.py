@@ -22,7 +22,6 @@ OTHERS = frozenset(
         " systemctl"
     ).split()
 )
-OURS = ("benchmarks", "netmesh_trio.cli", "tests.public_api")
 THEIRS = ("build", "pip", "pytest", "trio", "venv")
 
 
@@ -64,9 +63,9 @@ def fault(words: list[str]) -> str | None:
     if program == "netmesh-trio":
         return fault_of_ours(arguments)
     if program in {"python", "python3"} and arguments[:1] == ["-m"]:
-        if arguments[1] not in (*OURS, *THEIRS):
-            return f"no module {arguments[1]!r} that we name"
-        return None
+        path = ROOT.joinpath(*arguments[1].split("."))
+        ours = path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+        return None if ours or arguments[1] in THEIRS else f"no module {arguments[1]!r} that we name"
     return None if program in OTHERS else f"no program {program!r} that we name"
 
 
