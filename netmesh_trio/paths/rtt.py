@@ -49,7 +49,8 @@ class RttEstimator:
 
     def pto(self) -> float:
         """The probe timeout before backoff (RFC 9002, section 6.2.1), seconds."""
-        return self.smoothed + max(4 * self.variation, GRANULARITY) + MAX_ACK_DELAY
+        spread = 4 * self.variation
+        return self.smoothed + (spread if spread > GRANULARITY else GRANULARITY) + MAX_ACK_DELAY
 
     def loss_delay(self, patience: float = 0.125) -> float:
         """How long after it was sent a packet counts as lost if a later one was acknowledged, seconds.  ``patience``

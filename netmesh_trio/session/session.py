@@ -117,7 +117,8 @@ class Session:
         self.last_sent: float = now
         self._random_bytes = random_bytes
         self._rekeyed_at = now
-        self._rekeyed_number = 0
+        # the packet number from which on the keys are to be renewed
+        self._rekey_number = min(times.rekey_packets, keys.max_packets)
         self._waiting_since = _INFINITY
         self._quiet = QUIET
         self._flow = 0
@@ -560,15 +561,25 @@ class Session:
         deadline = self.last_received + 2.5 * times.keep_alive
         if self._waiting_since + times.dead_peer < deadline:
             deadline = self._waiting_since + times.dead_peer
-        if self.path is not None:
-            deadline = min(deadline, self.last_sent + self.keep_alive, self.acks.deadline, self.out.pacing_until)
-            if self.streams.receiving:
-                deadline = min(deadline, self._ask_time())
-            if self._had_relay and self.path.kind is PathKind.DIRECT:
-                deadline = min(deadline, self._check_time(self.path))
+        # asked for after every packet: comparisons take a third of what min() does
+        present = self.path
+        if present is not None:
+            if self.last_sent + self.keep_alive < deadline:
+                deadline = self.last_sent + self.keep_alive
+            if self.acks.deadline < deadline:
+                deadline = self.acks.deadline
+            if self.out.pacing_until < deadline:
+                deadline = self.out.pacing_until
+            if self.streams.receiving and (due := self._ask_time()) < deadline:
+                deadline = due
+            if self._had_relay and present.kind is PathKind.DIRECT and (due := self._check_time(present)) < deadline:
+                deadline = due
         for path in self.paths.values():
             if path.eliciting_in_flight:
-                deadline = min(deadline, path.loss_time, self._pto_time(path))
+                if path.loss_time < deadline:
+                    deadline = path.loss_time
+                if (due := self._pto_time(path)) < deadline:
+                    deadline = due
             if path.tokens and not path.validated and not path.trains:
                 deadline = min(deadline, self._challenge_time(path))
         if self.initiator:
@@ -578,16 +589,18 @@ class Session:
         return deadline
 
     def _many_packets(self) -> bool:
-        count = max(self.out.next_number, self.acks.expected) - self._rekeyed_number
-        return count >= min(self.times.rekey_packets, self.keys.max_packets)
+        return self.out.next_number >= self._rekey_number or self.acks.expected >= self._rekey_number
 
     def _ask_time(self) -> float:
-        return max(self.last_received, self._asked_at) + self._quiet
+        since = self.last_received if self.last_received > self._asked_at else self._asked_at
+        return since + self._quiet
 
     def _check_time(self, path: Path) -> float:
         return max(path.last_received, self._asked_at) + _CHECK
 
     def _pto_time(self, path: Path) -> float:
+        if not path.pto_count:
+            return path.waiting_since + path.rtt.pto()
         doublings = min(path.pto_count, 6)
         if self._had_relay and path.kind is PathKind.DIRECT and doublings:
             doublings -= 1  # with another way at hand, the second silence decides soon
@@ -668,7 +681,9 @@ class Session:
     def _rekey_if_due(self, now: float) -> None:
         if self.initiator and (now >= self._rekeyed_at + self.times.rekey or self._many_packets()):
             self._rekeyed_at = now
-            self._rekeyed_number = max(self.out.next_number, self.acks.expected)
+            self._rekey_number = max(self.out.next_number, self.acks.expected) + min(
+                self.times.rekey_packets, self.keys.max_packets
+            )
             message = self.keys.start_renewal()
             if message is not None:
                 self.send_control(frames.SUBPROTOCOL_REKEY, message)
