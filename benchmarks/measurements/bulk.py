@@ -34,7 +34,8 @@ async def measure(subject: Subject, where: str, settings: dict[str, Any]) -> dic
             nonlocal arrived
             while time.perf_counter() < ends:
                 await channel.send(data)
-            arrived += await channel.finish()
+            taken = await channel.finish()  # not "+= await": the others finish meanwhile
+            arrived += taken
 
         await subject.together([lambda channel=channel: fill(channel) for channel in channels])  # type: ignore[misc]
         rate = arrived / (time.perf_counter() - start) / 1e6
