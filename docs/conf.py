@@ -5,10 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from importlib.metadata import version as installed_version
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sphinx.application import Sphinx
+from typing import Any
 
 project = "netmesh_trio"
 author = "The netmesh_trio authors"
@@ -40,7 +37,7 @@ html_title = f"netmesh_trio {release}"
 
 
 def _show_context_managers(
-    app: Sphinx, what: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, returned: str | None
 ) -> tuple[str | None, str | None] | None:
     """What is written as a generator is used by ``async with``, so that is what its signature says."""
     if returned is None or not inspect.isasyncgenfunction(inspect.unwrap(thing)) or inspect.isasyncgenfunction(thing):
@@ -50,6 +47,6 @@ def _show_context_managers(
     )
 
 
-def setup(app: Sphinx) -> None:
+def setup(app: Any) -> None:
     """Called by Sphinx."""
     app.connect("autodoc-process-signature", _show_context_managers)
