@@ -269,7 +269,8 @@ class Session:
                     self.queue_challenge(path, now)
                 return
             if self.initiator and self.path is not None:
-                self.path.suspect = True  # it is silent: not to be chosen again before it answers
+                # it is silent: not to be chosen again before it answers
+                self._suspect(self.path, now - self.path.rtt.pto())
                 best = choose_path(self.path, self.paths.values(), controlling=True)
                 if best is not None and best.kind is PathKind.DIRECT is not path.kind:
                     path = best  # the peer did not know of that, or gave it up early
@@ -295,9 +296,14 @@ class Session:
         path.rtt.sample(now - sent_at, 0.0)
         path.last_received = now
         present = self.path
-        if present is not None and present is not path and present.kind is PathKind.RELAYED and present.pto_count:
-            # asked at the same time, only the other answered
-            present.suspect = present.suspect or present.last_received < sent_at
+        if (
+            present is not None
+            and present is not path
+            and present.kind is PathKind.RELAYED
+            and present.pto_count
+            and present.last_received < sent_at
+        ):
+            self._suspect(present, sent_at)  # asked at the same time, only the other answered
         self.validate(path, now)
         if self._moved_to is path:
             self._moved_to = None
@@ -672,11 +678,18 @@ class Session:
             path.doubted_at = now
             self.events.append(PathSuspect(path))  # early: asking the other ways takes a round trip, too
         elif path.pto_count == 2:
-            path.suspect = True
+            self._suspect(path, path.doubted_at)
             self.events.append(PathSuspect(path))
             self.choose(now)
         elif path.pto_count == 3 and path.mtu.on_black_hole(now):
             path.size_changed()
+
+    def _suspect(self, path: Path, since: float) -> None:
+        """The path does not answer.  Others over the same relay that were silent, too, are no way out."""
+        path.suspect = True
+        for other in self.paths.values():
+            if other.via == path.via is not None and other.last_received < since:
+                other.suspect = True
 
     def _rekey_if_due(self, now: float) -> None:
         if self.initiator and (now >= self._rekeyed_at + self.times.rekey or self._many_packets()):
