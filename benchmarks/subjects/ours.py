@@ -49,8 +49,12 @@ class Subject(OnTrio):
             tally = Tally()
 
             async def count() -> None:
-                async for datagram in node.datagrams(_SERVICE):
+                channel = node.datagrams(_SERVICE)
+                async for datagram in channel:
                     tally.add(datagram.payload)
+                    with suppress(trio.WouldBlock):
+                        while True:  # all that is there, in one go
+                            tally.add(channel.receive_nowait().payload)
 
             async def handle(stream: netmesh_trio.Stream) -> None:
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_SERVICE_NAME", "Datagram", "Listener", "Services", "encode_service"]
 
 MAX_SERVICE_NAME = 64
-_DATAGRAM_BUFFER = 1024
+# Datagrams of one service that wait to be read, and their bytes: one batch of packets may hold thousands of small ones.
+_MAX_WAITING = 16384
+_MAX_WAITING_BYTES = 4 << 20
+_OVERHEAD = 64
 _SHOWN = 32  # bytes of a datagram in its repr
 
 
@@ -92,6 +95,44 @@ class Listener(trio.abc.Listener["Stream"]):
         return True
 
 
+class _DatagramQueue:
+    """What waits to be read for one name, bounded in number and in bytes."""
+
+    __slots__ = ("_bytes", "_channel", "_sizes")
+
+    def __init__(self, channel: trio.MemorySendChannel[Datagram]) -> None:
+        self._channel: trio.MemorySendChannel[Datagram] = channel
+        self._sizes: deque[int] = deque()
+        self._bytes: int = 0
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody may still read."""
+        return self._channel.statistics().open_receive_channels > 0
+
+    def put(self, datagram: Datagram) -> bool:
+        """False if there is no room."""
+        size = len(datagram.payload) + _OVERHEAD
+        if self._bytes + size > _MAX_WAITING_BYTES:
+            # what was read meanwhile went out at the front
+            waiting = self._channel.statistics().current_buffer_used
+            while len(self._sizes) > waiting:
+                self._bytes -= self._sizes.popleft()
+            if self._bytes + size > _MAX_WAITING_BYTES:
+                return False
+        try:
+            self._channel.send_nowait(datagram)
+        except trio.WouldBlock:
+            return False
+        self._sizes.append(size)
+        self._bytes += size
+        return True
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        self._channel.close()
+
+
 class Services:
     """The names that a node serves."""
 
@@ -99,7 +140,7 @@ class Services:
         self._backlog = backlog
         self._on_change = on_change
         self._listeners: dict[bytes, Listener] = {}
-        self._datagrams: dict[bytes, trio.MemorySendChannel[Datagram]] = {}
+        self._datagrams: dict[bytes, _DatagramQueue] = {}
         self.dropped_datagrams: int = 0
         self.refused_streams = 0
         self.version: int = 0
@@ -136,21 +177,19 @@ class Services:
         """Read the datagrams for a name."""
         name = encode_service(service)
         known = self._datagrams.get(name)
-        if known is not None and known.statistics().open_receive_channels:
+        if known is not None and known.in_use:
             raise ServiceInUseError(f"this node already reads datagrams for {service!r}; close that channel first")
-        send, receive = trio.open_memory_channel[Datagram](_DATAGRAM_BUFFER)
-        self._datagrams[name] = send
+        send, receive = trio.open_memory_channel[Datagram](_MAX_WAITING)
+        self._datagrams[name] = _DatagramQueue(send)
         return receive
 
     def deliver(self, peer_id: PeerId, name: bytes, payload: bytes) -> None:
         """A datagram came in."""
-        channel = self._datagrams.get(name)
-        if channel is not None:
+        queue = self._datagrams.get(name)
+        if queue is not None:
             try:
-                channel.send_nowait(Datagram(peer_id, payload))
-                return
-            except trio.WouldBlock:
-                pass
+                if queue.put(Datagram(peer_id, payload)):
+                    return
             except trio.BrokenResourceError:
                 del self._datagrams[name]
         self.dropped_datagrams += 1
@@ -159,8 +198,8 @@ class Services:
         """The node is closing."""
         for listener in list(self._listeners.values()):
             listener.close()
-        for channel in self._datagrams.values():
-            channel.close()
+        for queue in self._datagrams.values():
+            queue.close()
 
 
 class Broadcast:

@@ -26,6 +26,7 @@ from netmesh_trio import (
     open_node,
 )
 from netmesh_trio.addresses import HostPort
+from netmesh_trio.node import services
 from netmesh_trio.node.streams import CODE_BACKLOG_FULL
 from netmesh_trio.testing import VirtualInternet
 from tests.node.mesh import (
@@ -305,7 +306,11 @@ async def test_datagrams(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> 
     assert mesh.b.statistics().dropped_datagrams == 0
 
 
-async def test_datagrams_that_nobody_reads(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize("limit", ["_MAX_WAITING", "_MAX_WAITING_BYTES"])
+async def test_datagrams_that_nobody_reads(
+    mesh: Mesh, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(services, limit, 1024 * (1 if limit == "_MAX_WAITING" else 65))
     peer = await connect(mesh.a, mesh.b)
     peer.send_datagram("nobody", b"x")
     await settle()
@@ -315,9 +320,15 @@ async def test_datagrams_that_nobody_reads(mesh: Mesh, autojump_clock: trio.test
             for _ in range(100):
                 peer.send_datagram("slow", b"x")
             await settle()
-        statistics = channel.statistics()
-        assert statistics.current_buffer_used == statistics.max_buffer_size == 1024
+        assert channel.statistics().current_buffer_used == 1024
         assert mesh.b.statistics().dropped_datagrams == 1 + 1300 - 1024
+        for _ in range(1024):  # what was read makes room again
+            channel.receive_nowait()
+        for _ in range(10):
+            for _ in range(100):
+                peer.send_datagram("slow", b"x")
+            await settle()
+        assert channel.statistics().current_buffer_used == 1000
     peer.send_datagram("slow", b"x")  # closed meanwhile
     await settle()
     assert mesh.b.statistics().dropped_datagrams == 2 + 1300 - 1024
