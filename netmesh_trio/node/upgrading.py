@@ -126,6 +126,7 @@ class Upgrader:
         peer = live.peer
         try:
             while True:
+                running.outdated = False
                 running.standing = self._rendezvous.standing(peer.peer_id)
                 running.scope = trio.CancelScope()
                 with running.scope:

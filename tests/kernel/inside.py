@@ -253,8 +253,8 @@ async def all_pairs(
     await classified(*a_nodes.values(), *b_nodes.values())
     for kind, node in itertools.chain(a_nodes.items(), b_nodes.items()):
         assert node.nat_type is nat_type(kind), f"{kind} is taken for {node.nat_type}: {node.nat_report}"
-    await announced(list(b_nodes.values()), list(a_nodes.values()))
-    await announced(list(a_nodes.values()), list(b_nodes.values()))
+    # the relays keep the map, and tell both ends of each other when they open a circuit between them
+    await announced([*a_nodes.values(), *b_nodes.values()], world.nodes[: len(world.relays)])
 
     async def one(kinds: Pair) -> None:
         outcomes.append(await try_pair(kinds, a_nodes[kinds[0]], b_nodes[kinds[1]], patience))
