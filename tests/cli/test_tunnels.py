@@ -235,6 +235,10 @@ def test_a_target_that_refuses(stack: ExitStack) -> None:
     with server(echo, socket.create_server(("127.0.0.1", port))), tunnel.connect() as connection:
         connection.sendall(b"hello")
         assert connection.recv(10) == b"hello"
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(10) == b""
+    # or else the end of the session might come before that of the connection, and be told
+    tunnel.expose.wait_for("connection", state="closed")
     tunnel.stop()
     errors = tunnel.expose.errors.splitlines()
     assert errors[:2] == [errors[0]] * 2
