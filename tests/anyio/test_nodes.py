@@ -24,6 +24,7 @@ from netmesh_trio import (
     ServiceInUseError,
 )
 from netmesh_trio.anyio import MeshAttribute, open_node
+from netmesh_trio.node import services
 from netmesh_trio.traversal import TraversalError
 from tests.anyio.backends import LOOPBACK, asyncio_only, both_backends, echo, receive_all, two_nodes
 
@@ -300,7 +301,8 @@ async def test_datagrams() -> None:
 
 
 @both_backends
-async def test_datagrams_that_nobody_reads_are_dropped_and_counted() -> None:
+async def test_datagrams_that_nobody_reads_are_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "_MAX_WAITING", 1024)
     async with two_nodes() as (_, b, peer), b.datagrams("flood") as received:
         sent = 0
         while b.statistics().dropped_datagrams == 0:
