@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from netmesh_trio.cli.options import NodeOptions, node_options, parse_peer
+from netmesh_trio.cli.options import NodeOptions, from_option, node_options, parse_peer, timeout_option
 from netmesh_trio.cli.output import Reporter, human_bytes, path_in_words
 
 if TYPE_CHECKING:
@@ -26,14 +26,7 @@ _SETTLE = 5.0
 @click.command()
 @click.argument("peer", required=False, callback=parse_peer)
 @click.option("--serve", is_flag=True, help="Be the other end, until stopped: answer those who measure.")
-@click.option(
-    "--from",
-    "peers",
-    metavar="PEER",
-    multiple=True,
-    callback=parse_peer,
-    help="With --serve: answer this peer only; repeat for more. [default: anybody in the mesh]",
-)
+@from_option("peers", "With --serve: answer this peer only; repeat for more. [default: anybody in the mesh]")
 @click.option(
     "--seconds",
     metavar="S",
@@ -50,14 +43,7 @@ _SETTLE = 5.0
     show_default=True,
     help="Streams at once in bulk transfers.",
 )
-@click.option(
-    "--timeout",
-    metavar="S",
-    type=click.FloatRange(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait for the peer to be reachable, and for each answer.",
-)
+@timeout_option(30.0, "Seconds to wait for the peer to be reachable, and for each answer.")
 @node_options
 @click.pass_obj
 def bench(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netmesh_trio.cli.options import NodeOptions, node_options, parse_peer
+from netmesh_trio.cli.options import NodeOptions, from_option, node_options, parse_peer, timeout_option
 from netmesh_trio.cli.output import Reporter
 
 if TYPE_CHECKING:
@@ -27,14 +27,7 @@ _AT_ONCE = 8
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("peer", callback=parse_peer)
-@click.option(
-    "--timeout",
-    metavar="S",
-    type=click.FloatRange(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Seconds to wait for the peer to be reachable.",
-)
+@timeout_option(30.0, "Seconds to wait for the peer to be reachable.")
 @node_options
 @click.pass_obj
 def send(reporter: Reporter, path: Path, peer: PeerId | MeshUri, timeout: float, node: NodeOptions) -> int:
@@ -85,14 +78,7 @@ async def _send(reporter: Reporter, path: Path, target: PeerId | MeshUri, timeou
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--once", is_flag=True, help="Stop after the first transfer that came to its end.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist with other content.")
-@click.option(
-    "--from",
-    "senders",
-    metavar="PEER",
-    multiple=True,
-    callback=parse_peer,
-    help="Take files from this peer only; repeat for more. [default: from anybody in the mesh]",
-)
+@from_option("senders", "Take files from this peer only; repeat for more. [default: from anybody in the mesh]")
 @node_options
 @click.pass_obj
 def receive(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from netmesh_trio.cli.options import NodeOptions, node_options
+from netmesh_trio.cli.options import NodeOptions, node_options, timeout_option
 from netmesh_trio.cli.output import Reporter
 
 if TYPE_CHECKING:
@@ -42,14 +42,7 @@ _FILTERING = {
 
 
 @click.command()
-@click.option(
-    "--timeout",
-    metavar="S",
-    type=click.FloatRange(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Seconds to wait for a bootstrap node to answer.",
-)
+@timeout_option(10.0, "Seconds to wait for a bootstrap node to answer.")
 @click.option(
     "--binding-lifetime",
     is_flag=True,

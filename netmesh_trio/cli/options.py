@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NodeOptions",
+    "from_option",
     "json_option",
     "node_options",
     "parse_peer",
     "parse_value",
     "quiet_node_options",
     "relay_option",
+    "timeout_option",
     "verbose_option",
 ]
 
@@ -143,6 +145,23 @@ _OPTIONS = [
         help="Ask the router to let in what others send here (PCP, NAT-PMP, UPnP).",
     ),
 ]
+
+
+def timeout_option(default: float, text: str) -> Callable[[_Function], _Function]:
+    """Add ``--timeout``, in seconds; ``text`` says of what."""
+    return click.option(
+        "--timeout",
+        metavar="S",
+        type=click.FloatRange(0, min_open=True),
+        default=default,
+        show_default=True,
+        help=text,
+    )
+
+
+def from_option(name: str, text: str) -> Callable[[_Function], _Function]:
+    """Add ``--from``: the peers, as the keyword ``name``, that a command serves.  None means everybody."""
+    return click.option("--from", name, metavar="PEER", multiple=True, callback=parse_peer, help=text)
 
 
 def json_option(function: _Function) -> _Function:

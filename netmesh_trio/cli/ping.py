@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from netmesh_trio.cli.options import NodeOptions, node_options, parse_peer
+from netmesh_trio.cli.options import NodeOptions, node_options, parse_peer, timeout_option
 from netmesh_trio.cli.output import Reporter, path_in_words
 
 if TYPE_CHECKING:
@@ -55,14 +55,7 @@ async def echo(stream: trio.abc.HalfCloseableStream) -> None:
     show_default=True,
     help="Seconds from one ping to the next.",
 )
-@click.option(
-    "--timeout",
-    metavar="S",
-    type=click.FloatRange(0, min_open=True),
-    default=10.0,
-    show_default=True,
-    help="Seconds to wait for the peer to be reachable, for each answer, and for a direct path.",
-)
+@timeout_option(10.0, "Seconds to wait for the peer to be reachable, for each answer, and for a direct path.")
 @click.option(
     "--until-direct",
     is_flag=True,

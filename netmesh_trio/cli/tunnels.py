@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from netmesh_trio.cli.options import NodeOptions, node_options, parse_peer, parse_value
+from netmesh_trio.cli.options import NodeOptions, from_option, node_options, parse_peer, parse_value, timeout_option
 from netmesh_trio.cli.output import Reporter
 
 if TYPE_CHECKING:
@@ -41,14 +41,7 @@ def _parse_service(ctx: click.Context, param: click.Parameter, value: str) -> st
 @click.command()
 @click.argument("service", callback=_parse_service)
 @click.argument("target", metavar="HOST:PORT", callback=_parse_endpoint)
-@click.option(
-    "--from",
-    "peers",
-    metavar="PEER",
-    multiple=True,
-    callback=parse_peer,
-    help="Serve this peer only; repeat for more. [default: anybody in the mesh]",
-)
+@from_option("peers", "Serve this peer only; repeat for more. [default: anybody in the mesh]")
 @node_options
 @click.pass_obj
 def expose(
@@ -131,14 +124,7 @@ class _Expose:
 @click.argument("listen", metavar="HOST:PORT", callback=_parse_endpoint)
 @click.argument("peer", callback=parse_peer)
 @click.argument("service", callback=_parse_service)
-@click.option(
-    "--timeout",
-    metavar="S",
-    type=click.FloatRange(0, min_open=True),
-    default=30.0,
-    show_default=True,
-    help="Seconds that a connection waits for the peer to be reachable.",
-)
+@timeout_option(30.0, "Seconds that a connection waits for the peer to be reachable.")
 @node_options
 @click.pass_obj
 def forward(

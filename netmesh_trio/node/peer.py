@@ -131,7 +131,7 @@ class Peer:
                 if live.session.streams.sending[stream_id].stop_code is not None:
                     raise stream.broken()
                 await self.wait_change()
-        except BaseException:
+        except BaseException:  # also when cancelled: nobody else has the stream
             stream.reset()
             raise
         return stream

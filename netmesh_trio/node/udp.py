@@ -205,7 +205,7 @@ class KernelNetwork:
                     errno.EACCES: "ports below 1024 need privileges; choose a higher one",
                 }.get(error.errno or 0, error.strerror)
                 raise BindError(error.errno, f"cannot bind {address}: {hint}") from None
-            except BaseException:
+            except BaseException:  # also when cancelled: nobody else will close it
                 sock.close()
                 raise
         raise BindError(errno.EADDRNOTAVAIL, f"cannot bind {host}: it has no address")

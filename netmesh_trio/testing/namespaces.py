@@ -140,7 +140,7 @@ class KernelInternet:
             write_sysctls(self.namespace, [IPV6_OFF, *FORWARDING])
             ip_batch(["link set lo up"], namespace=self.namespace)
             nft(self.namespace, INTERNET_RULES)
-        except BaseException:
+        except BaseException:  # also when cancelled: nobody else will close it
             self.close()
             raise
         return self

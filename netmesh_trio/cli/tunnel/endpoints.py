@@ -128,7 +128,7 @@ async def _listen_unix(path: str) -> trio.SocketListener:
     try:
         await made.bind(path)
         made.listen(_BACKLOG)
-    except BaseException:
+    except BaseException:  # also when cancelled: nobody else will close it
         made.close()
         raise
     return trio.SocketListener(made)

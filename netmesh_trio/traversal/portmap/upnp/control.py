@@ -99,7 +99,7 @@ class ControlPoint:
                 # To the wildcard, or else a router with a link-local address would answer from another one.
                 await sock.bind(("::", 0))
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, self._scope())
-        except BaseException:
+        except BaseException:  # also when cancelled: nobody else will close it
             sock.close()
             raise
         return sock
@@ -221,7 +221,7 @@ class ControlPoint:
             # Routers map ports and open pinholes for who asks, and tell that by the address.
             await sock.bind((self._gateway.local, 0))
             await sock.connect(self._sockaddr(str(self._ip), port))
-        except BaseException:
+        except BaseException:  # also when cancelled: nobody else will close it
             sock.close()
             raise
         return trio.SocketStream(sock)
