@@ -318,7 +318,7 @@ class PortMapper:
         """Remove from the router what there may be of ours, within a second, also when cancelled."""
         mapping = lease.mapping
         self._set(lease, None, failure)
-        with trio.move_on_after(LEAVE_TIME, shield=True):
+        with trio.CancelScope(deadline=trio.current_time() + LEAVE_TIME, shield=True):
             for client in reversed(used):
                 try:
                     if mapping is not None and mapping.protocol == client.protocol:
