@@ -20,7 +20,7 @@ import os
 import secrets
 import stat
 from base64 import b32decode, b32encode
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 
 import attrs
@@ -44,15 +44,23 @@ _TEXT_SIZE: Final = 56
 _FILE_LIMIT: Final = 256  # bytes; a sound file has 84 at most
 
 
+def _crc_step(crc: int) -> int:
+    for _ in range(8):
+        crc <<= 1
+        if crc & 0x1000000:
+            crc ^= 0x1864CFB
+    return crc
+
+
+#: What each value of a byte adds to the check.
+_CRC_STEPS: Final = tuple(_crc_step(byte << 16) for byte in range(256))
+
+
 def _check(kind: bytes, value: bytes) -> bytes:
     """CRC-24 (RFC 9580 section 6.1) of kind and value, 3 bytes big-endian."""
     crc = 0xB704CE
     for byte in kind + value:
-        crc ^= byte << 16
-        for _ in range(8):
-            crc <<= 1
-            if crc & 0x1000000:
-                crc ^= 0x1864CFB
+        crc = (crc << 8 & 0xFFFFFF) ^ _CRC_STEPS[crc >> 16 ^ byte]
     return crc.to_bytes(3, "big")
 
 
@@ -85,6 +93,10 @@ def _decode(kind: bytes, text: str) -> bytes:
     if check != _check(kind, value):
         raise _TextError("fails its check: a character is mistyped or two are swapped, copy it again")
     return value
+
+
+# a node meets the same few peers again and again
+_to_x25519 = lru_cache(maxsize=1024)(nacl.bindings.crypto_sign_ed25519_pk_to_curve25519)
 
 
 def _quote(text: str) -> str:
@@ -138,14 +150,14 @@ class PeerId:
         """The first 8 of the 56 characters: for people and logs, never to tell peers apart."""
         return self._text[:8]
 
-    @cached_property
+    @property
     def x25519(self) -> bytes:
         """The X25519 public key (32 bytes) that belongs to the same secret.
 
         :raises AddressError: if the peer id is not a point on the curve, or one of small order.
         """
         try:
-            return nacl.bindings.crypto_sign_ed25519_pk_to_curve25519(self.raw)
+            return _to_x25519(self.raw)
         except nacl.exceptions.RuntimeError:
             raise AddressError(f"peer id {self} is not a usable Ed25519 key: nobody can hold its secret") from None
 

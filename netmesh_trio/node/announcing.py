@@ -13,7 +13,7 @@ from ..routing.hubs import choose_listed, hub_rank, is_hub_needed
 from ..routing.store import AnnouncementStore, Verdict
 from ..wire import frames
 from ..wire.errors import DecodeError
-from .engine import Engine
+from .engine import COURTESY, Engine
 from .live import LiveSession
 
 __all__ = ["Announcing"]
@@ -94,6 +94,7 @@ class Announcing:
         while True:
             with trio.move_on_at(min(refresh_at, self._review_at)):
                 await self._changed.wait()
+                await trio.sleep(COURTESY)
             now = trio.current_time()
             tokens = min(float(_BURST), tokens + (now - then) / _PACE)
             then = now
@@ -217,6 +218,7 @@ class Announcing:
         graph = self._store.graph
         told: set[PeerId] = set()
         try:
+            await trio.sleep(COURTESY)
             while True:
                 everything = self._syncing[live]
                 for origin in self._store.all_for(live.peer.peer_id):

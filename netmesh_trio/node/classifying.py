@@ -22,7 +22,7 @@ from ..traversal.errors import TraversalError
 from ..traversal.reflex import Help
 from ..traversal.report import Dependence, FilterEvidence, NatReport, judge_filtering, report_of
 from .bindings import Bindings
-from .engine import Engine
+from .engine import COURTESY, Engine
 from .reflexes import Reflexes
 
 __all__ = ["Classifying"]
@@ -58,6 +58,7 @@ class Classifying:
         self._announce = announce
         self._classifier = engine.classifier
         self._wake = trio.Event()
+        self._met = False
         # where each neighbor was when it was asked last
         self._asked: dict[PeerId, PathKey] = {}
         self._pending = 0
@@ -131,6 +132,7 @@ class Classifying:
 
     def changed(self) -> None:
         """The neighbors may have changed."""
+        self._met = True
         self._wake.set()
 
     def doubt(self, peer_id: PeerId) -> None:
@@ -189,6 +191,9 @@ class Classifying:
                 at = self._settle(now)
                 with trio.move_on_at(min(at, polled + _POLL, checked + every, interval_ends)):
                     await self._wake.wait()
+                if self._met:
+                    self._met = False
+                    await trio.sleep(COURTESY)
 
     def _request_round(self) -> None:
         if self._next is None:

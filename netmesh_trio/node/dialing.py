@@ -351,8 +351,19 @@ class Dialer:
         self._open_circuit(circuit, relay, session.peer_id, session.challenge(path, now))
         live.drive()
 
-    def _on_stranger(self, peer_id: PeerId) -> None:
-        self._redial(peer_id)
+    def _on_stranger(self, live: LiveSession) -> None:
+        """Somebody says that the peer does not know a session.  Anybody can say so: shake hands, and ask in the session
+        itself.  Only if the handshake is answered and the question is not, its end must have got lost."""
+        session = live.session
+        newest = live.peer.live
+        if newest is None or newest is live or session.last_received >= newest.session.created:
+            self._redial(live.peer.peer_id)
+            return
+        if session.path is not None and session.path.pto_count:
+            session.end("closed", "its end got lost")
+        else:
+            session.ping()
+        live.drive()
 
     def _redial_silent(self, live: LiveSession) -> None:
         session = live.session

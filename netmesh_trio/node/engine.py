@@ -36,8 +36,10 @@ from .peer import Peer
 from .services import Broadcast, Services
 from .timers import Timers
 
-__all__ = ["Control", "Counters", "Engine"]
+__all__ = ["COURTESY", "Control", "Counters", "Engine"]
 
+#: Seconds that a node waits with what it does on its own account when a session came: the program speaks first.
+COURTESY = 0.002
 
 _READS = 16  # batches taken from a socket before other tasks get a turn
 _CONTROL_BUFFER = 256
@@ -146,7 +148,7 @@ class Engine:
         self.on_path_needed: Callable[[LiveSession], None] = lambda _: None
         self.on_lost_direct: Callable[[LiveSession, Path], None] = lambda *_: None
         self.on_circuit_unused: Callable[[bytes, PeerId], None] = lambda *_: None
-        self.on_stranger: Callable[[PeerId], None] = lambda _: None
+        self.on_stranger: Callable[[LiveSession], None] = lambda _: None
         self.on_path_changed: Callable[[LiveSession, Path], None] = lambda *_: None
         self.on_network_changed: Callable[[], None] = lambda: None
         self.on_peer_moved: Callable[[PeerId], None] = lambda _: None
@@ -289,6 +291,9 @@ class Engine:
                 other.session.close(CLOSE_NORMAL, "", self.now())
                 other.session.out.abandon()
                 self.session_closed(other)
+            else:
+                other.session.encourage(self.now())
+                other.drive_later()
         peer.sessions.append(live)
         self.peers[peer.peer_id] = peer
         peer.choose()

@@ -177,7 +177,7 @@ class Handshakes:
         if live is None or key not in live.session.paths or counter >= live.session.out.next_number:
             self._engine.counters.dropped_unknown += 1
             return
-        self._engine.on_stranger(live.peer.peer_id)
+        self._engine.on_stranger(live)
 
     # handshakes
 

@@ -131,6 +131,7 @@ class Outgoing:
         size = path.mtu.current
         if self.probes:
             self.probes -= 1
+            self.ping = True  # if there is nothing else to ask with
             room = size
         else:
             congestion = path.congestion
@@ -262,7 +263,7 @@ class Outgoing:
                 left -= len(datagram)
                 eliciting = True
             self._pack_streams(parts, records, left)
-            if self.ping or (not records and not eliciting and self.probes):
+            if self.ping:
                 if not records and not eliciting:
                     parts.insert(0, bytes((frames.PING,)))
                     eliciting = True

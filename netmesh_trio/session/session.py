@@ -670,10 +670,7 @@ class Session:
         path.pto_count += 1
         path.waiting_since = now
         self._waiting_since = min(self._waiting_since, now)
-        oldest = self.sent.oldest(path)
-        if oldest is not None:
-            self.out.again(oldest, only_first=True)
-        self.out.probes = 2
+        self._ask_again(path)
         if path.pto_count == 1:
             path.doubted_at = now
             self.events.append(PathSuspect(path))  # early: asking the other ways takes a round trip, too
@@ -683,6 +680,20 @@ class Session:
             self.choose(now)
         elif path.pto_count == 3 and path.mtu.on_black_hole(now):
             path.size_changed()
+
+    def encourage(self, now: float) -> None:
+        """The peer is there, another session shows: what is unanswered is asked again now, not when patience ends."""
+        path = self.path
+        if path is not None and path.eliciting_in_flight and now > path.waiting_since + path.rtt.smoothed:
+            path.pto_count = min(path.pto_count, 1)
+            path.waiting_since = now
+            self._ask_again(path)
+
+    def _ask_again(self, path: Path) -> None:
+        oldest = self.sent.oldest(path)
+        if oldest is not None:
+            self.out.again(oldest, only_first=True)
+        self.out.probes = 2
 
     def _suspect(self, path: Path, since: float) -> None:
         """The path does not answer.  Others over the same relay that were silent, too, are no way out."""

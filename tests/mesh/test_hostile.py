@@ -175,6 +175,21 @@ async def test_a_forged_stranger_packet_costs_one_handshake_a_second(world: Worl
     assert inits == []
 
 
+async def test_forged_stranger_packets_do_not_end_an_idle_session(world: World, autojump_clock: MockClock) -> None:
+    net = world.net
+    a, b = await world.start("a"), await world.start("b")
+    world.serve(b)
+    stream = await (await a.node.connect(b.uri)).open_stream("echo")
+    await trio.sleep(1)
+    index = a.session(b).remote_index
+    for _ in range(300):
+        net.inject(packets.stranger(index, 1), Address(b.host.address, 4650), Address(a.host.address, 4650))
+        await trio.sleep(0.05)
+    assert a.engine.sessions_had > 1
+    await stream.send_all(b"still there?")
+    assert await stream.receive_some() == b"still there?"
+
+
 async def test_a_forged_packet_from_a_new_address_makes_no_path(world: World, autojump_clock: MockClock) -> None:
     a, b = await world.start("a"), await world.start("b")
     await a.node.connect(b.uri)

@@ -13,8 +13,10 @@ from trio.testing import MockClock
 
 from tests.mesh.world import Member, Pattern, Receiver, World, exchange, serve_exchange
 
-#: Seconds that no stream may stand still for.
+#: Seconds that no stream may stand still for; where that is more, so many round trips: on a slow link that loses one
+#: packet in ten both ways, what is lost three times in a row takes that long.
 LIMIT = 3.0
+LIMIT_ROUND_TRIPS = 8
 
 
 @attrs.define
@@ -96,7 +98,8 @@ async def test_twenty_megabytes_both_ways_survive_their_relay(world: World, auto
     assert ends.a.session(ends.b) is session
 
 
-async def one_death(world: World, seed: int, size: int) -> Outcome:
+async def one_death(world: World, seed: int, size: int) -> tuple[Outcome, float]:
+    """What became of the stream, and the round-trip time over the relay that is left."""
     ends = await two_relays(world)
     rng = world.chance
     delay, loss = rng.uniform(0.005, 0.1), rng.choice((0.0, 0.005, 0.02, 0.05))
@@ -111,13 +114,14 @@ async def one_death(world: World, seed: int, size: int) -> Outcome:
         await ends.carrier().kill()
 
     ways = ("both", "there", "back")[seed % 3]
-    return await carry(world, ends, size, disturb, ways=ways, lasting=4)
+    outcome = await carry(world, ends, size, disturb, ways=ways, lasting=4)
+    return outcome, ends.a.session(ends.b).path.rtt.minimum
 
 
 @pytest.mark.parametrize("seed", range(int(os.environ.get("NETMESH_TRIO_SEEDS", "30"))))
 async def test_a_relay_dies_on_good_and_bad_links(world: World, autojump_clock: MockClock, seed: int) -> None:
-    outcome = await one_death(world, seed, 400_000)
-    assert max(outcome.there, outcome.back) < LIMIT
+    outcome, rtt = await one_death(world, seed, 400_000)
+    assert max(outcome.there, outcome.back) < max(LIMIT, LIMIT_ROUND_TRIPS * rtt)
 
 
 @pytest.mark.parametrize("same_key", [True, False])

@@ -71,6 +71,28 @@ async def test_the_dialing_side_restarts_and_connects_again(world: World, autoju
     await new_stream(world, b, a2)
 
 
+async def test_a_session_whose_end_got_lost_is_over_soon(world: World, autojump_clock: MockClock) -> None:
+    a, b = await world.start("a"), await world.start("b")
+    stream = await old_stream(world, a, b)
+    [lost] = b.engine.all_live()
+    lost.session.close(0, "", b.engine.now())
+    lost.session.out.abandon()
+    b.engine.session_closed(lost)
+    begun = a.engine.sessions_had
+    start = trio.current_time()
+    await stream.send_all(b"anybody there?")
+    with pytest.raises(SessionClosedError) as caught:
+        await stream.receive_some()
+    assert caught.value.reason == "closed"
+    # told that nobody knows the session, shaken hands, asked in vain in the session, told so again
+    assert trio.current_time() - start < 8 * 0.04
+    await trio.sleep(20)
+    assert a.engine.sessions_had == begun + 1
+    again = await (await a.node.connect(b.id)).open_stream("echo")
+    await again.send_all(b"after")
+    assert await again.receive_some() == b"after"
+
+
 @pytest.mark.parametrize("port", [4650, 5000])
 @pytest.mark.parametrize("sends", [True, False])
 async def test_a_restart_is_noticed_over_a_relay(

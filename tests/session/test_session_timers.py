@@ -199,3 +199,42 @@ def test_a_flow_that_broke_off_is_asked_about_until_there_is_an_answer() -> None
     assert sum(isinstance(event, PathQuiet) for event in pair.events[1]) == 1
     pair.run(pair.now + 2.5)
     assert sum(isinstance(event, PathQuiet) for event in pair.events[1]) == 3
+
+
+def _unanswered(silence: float) -> Pair:
+    """A session of which one side has been waiting for so long for the first answer to what it wrote."""
+    pair = Watched(times=SessionTimes(dead_peer=60.0))
+    pair.transfer(b"hello")
+    pair.run(1.0)
+    pair.wire.down = True
+    sid = pair.a.open_stream(3)
+    assert sid is not None
+    pair.a.write(sid, b"x")
+    pair.run(1.0 + silence)
+    return pair
+
+
+def test_an_unanswered_packet_is_asked_about_by_two() -> None:
+    pair = _unanswered(0.0)
+    sent = pair.a.stats.packets_sent
+    pair.step()
+    assert pair.a.stats.packets_sent == sent + 2
+
+
+def test_who_is_known_to_be_there_is_asked_again_at_once() -> None:
+    pair = _unanswered(5.0)
+    pair.wire.down = False
+    assert pair.a.next_deadline() > pair.now + 1
+    pair.a.encourage(pair.now)
+    pair.run(pair.now + 3 * pair.wire.delay)
+    assert not pair.a.unfinished
+
+
+def test_a_session_that_lacks_no_answer_is_not_asked() -> None:
+    pair = Watched()
+    pair.transfer(b"hello")
+    pair.run(1.0)
+    sent = pair.a.stats.packets_sent
+    pair.a.encourage(pair.now)
+    pair.run(pair.now + 1)
+    assert pair.a.stats.packets_sent == sent
