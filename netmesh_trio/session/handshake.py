@@ -211,19 +211,19 @@ class HandshakeLimits:
     0.3 ms of one core.
     """
 
-    open_rate: float = _amount(100.0)
+    open_rate: float = _amount(300.0)
     """For sources that proved nothing.  Above it they are sent a cookie and have to prove their
     address.
     """
-    open_burst: float = _amount(200.0)
-    proven_rate: float = _amount(300.0)
+    open_burst: float = _amount(500.0)
+    proven_rate: float = _amount(500.0)
     """For all proven sources together; above it they are dropped."""
-    proven_burst: float = _amount(300.0)
-    source_rate: float = _amount(10.0)
+    proven_burst: float = _amount(500.0)
+    source_rate: float = _amount(25.0)
     """For one proven source, that is, an IPv4 address or an IPv6 /64; above it its packets are
     dropped.
     """
-    source_burst: float = _amount(50.0)
+    source_burst: float = _amount(100.0)
     circuit_rate: float = _amount(100.0)
     """For all that come over circuits, where the relay's budgets come on top; above it they are
     dropped.
