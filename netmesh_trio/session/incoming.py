@@ -36,7 +36,7 @@ class Incoming:
             at += 1
             if kind == frames.ACK:
                 runs, delay, at = frames.read_ack(plain, at)
-                session.on_ack(runs, delay, path, now)
+                session.delivery.on_ack(runs, delay, path, now)
                 continue
             if kind == frames.PADDING:
                 break

@@ -354,7 +354,7 @@ class Outgoing:
         """Queue what a record carried once more."""
         streams = self._session.streams
         if record.stream is not None:
-            count = 1 if only_first else record.last - record.first + 1
+            count = 1 if only_first else record.count
             record.stream.on_lost(record.offset, count * record.chunk, False)
             streams.enqueue(record.stream)
             return

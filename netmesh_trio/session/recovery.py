@@ -104,9 +104,14 @@ class Sent:
         self.probe: bool = probe
 
     @property
+    def count(self) -> int:
+        """How many packets."""
+        return self.last - self.first + 1
+
+    @property
     def total(self) -> int:
         """Bytes of all its packets."""
-        return (self.last - self.first + 1) * self.size
+        return self.count * self.size
 
     def split(self, number: int) -> Sent:
         """Cut before packet ``number``; self keeps the earlier part, the later is returned."""

@@ -17,10 +17,10 @@ from ..identity import PeerId
 from ..paths.choice import choose_path
 from ..paths.path import Path, PathKey, PathKind
 from ..wire import frames
-from ..wire.errors import DecodeError
 from ..wire.hello import Hello
 from ..wire.packets import BASE_DATAGRAM_SIZE, DATA_OVERHEAD
 from .acks import AckTracker
+from .delivery import Delivery
 from .events import (
     Closed,
     Event,
@@ -44,7 +44,7 @@ from .parameters import (
 )
 from .receive_stream import ReceiveStream
 from .receiving import Receiving
-from .recovery import Control, LostLately, Reset, Sent, SentPackets, Stop, StreamData
+from .recovery import Control, Reset, SentPackets, Stop
 from .streams import StreamTable
 from .workspace import Workspace
 
@@ -90,7 +90,6 @@ class Session:
         self.stats: SessionStats = SessionStats()
         self.acks: AckTracker = AckTracker()
         self.sent: SentPackets = SentPackets()
-        self.lost_lately: LostLately = LostLately()
         self.streams: StreamTable = StreamTable(
             initiator=initiator,
             session_window=local.session_window,
@@ -105,6 +104,8 @@ class Session:
         self.path: Path | None = None
         workspace = workspace or Workspace()
         self.out: Outgoing = Outgoing(self, workspace)
+        #: What becomes of what was sent.
+        self.delivery: Delivery = Delivery(self)
         self._receiving = Receiving(self, workspace)
         self.events: list[Event] = []
         #: Ids of streams on which a read would now return something, or whose state changed.
@@ -152,8 +153,7 @@ class Session:
         """The path is gone; what was under way on it is sent again on another."""
         path.failed = True
         self.paths.pop(path.key, None)
-        self._requeue(self.sent.take_path(path), congestion=False, now=now)
-        path.eliciting_in_flight = 0
+        self.delivery.give_up(path, now)
         if path is self.path:
             self.path = None
             self.choose(now)
@@ -187,8 +187,7 @@ class Session:
             if old.rtt.samples:
                 path.rtt.expect(2 * old.rtt.smoothed)
             if old.suspect or old.failed:
-                self._requeue(self.sent.take_path(old), congestion=False, now=now)
-                old.eliciting_in_flight = 0
+                self.delivery.give_up(old, now)
         path.suspect = False
         path.pto_count = 0
         path.last_received = now
@@ -285,6 +284,11 @@ class Session:
             return True
         return False
 
+    def forget_if_done(self, stream_id: int) -> None:
+        """Drop a stream of which nothing is left to do."""
+        if self.streams.forget_if_done(stream_id):
+            self.readable.add(stream_id)
+
     def on_path_response(self, token: bytes, path: Path, now: float) -> None:
         """An answer counts for the path that it came on, and only if the question went there: an answer that comes
         from elsewhere shows a new address, which is asked by itself."""
@@ -308,136 +312,6 @@ class Session:
         if self._moved_to is path:
             self._moved_to = None
             self._peer_moved(path, now)
-
-    # acknowledgements and loss
-
-    def on_ack(self, runs: list[tuple[int, int]], delay: float, arrived: Path, now: float) -> None:
-        """The peer acknowledges packets; the ACK came on the path ``arrived``."""
-        largest = runs[0][1]
-        if largest >= self.out.next_number:
-            raise DecodeError("acknowledgement of a packet that was never sent")
-        if self.lost_lately.records:
-            self._on_late(runs, now)
-        acked = self.sent.acknowledge(runs)
-        if not acked:
-            return
-        path = acked[0].path
-        for record in acked:
-            if record.path is not path:
-                break
-        else:
-            self._on_ack_path(path, acked, largest, delay, arrived, now)
-            self._detect_lost(now)
-            return
-        per_path: dict[Path, list[Sent]] = {}
-        for record in acked:
-            per_path.setdefault(record.path, []).append(record)
-        for path, records in per_path.items():
-            self._on_ack_path(path, records, largest, delay, arrived, now)
-        self._detect_lost(now)
-
-    def _on_late(self, runs: list[tuple[int, int]], now: float) -> None:
-        """Is anything acknowledged that was taken for lost?"""
-        for record, whole in self.lost_lately.take(runs):
-            path = record.path
-            path.on_late(record.first, record.time, now)
-            if whole:
-                path.congestion.on_late(record.total, record.time)
-                if record.stream is not None:
-                    count = record.last - record.first + 1
-                    record.stream.on_acked(record.offset, count * record.chunk, False)
-
-    def _on_ack_path(
-        self, path: Path, records: list[Sent], largest: int, delay: float, arrived: Path, now: float
-    ) -> None:
-        newest = records[0]
-        size = count = 0
-        for record in records:
-            if record.last > newest.last:
-                newest = record
-            packets = record.last - record.first + 1
-            count += packets
-            size += packets * record.size
-            stream = record.stream
-            if stream is None:
-                self._delivered(record)
-            else:
-                stream.on_acked(record.offset, packets * record.chunk, False)
-                if stream.fin:
-                    self.forget_if_done(stream.id)
-        if newest.last > path.largest_acked:
-            path.largest_acked = newest.last
-        if newest.last == largest:
-            path.rtt.sample(now - newest.time, delay)
-        path.eliciting_in_flight -= count
-        path.waiting_since = now
-        # over another path it may say what came before this one fell silent; and if this one brings us nothing, that
-        # our packets get through is not enough
-        heard = path.kind is PathKind.RELAYED or path.last_received >= path.doubted_at
-        if arrived is path or (heard and newest.time >= path.doubted_at):
-            path.pto_count = 0
-            path.suspect = False
-        elif path.pto_count and path is self.path:
-            self.out.ping = True  # ask on: only an answer on this path clears it
-        if newest.size > BASE_DATAGRAM_SIZE:
-            path.mtu.large_lost = 0
-        path.congestion.on_acked(size, newest.time, path.rtt.latest, newest.last, self.out.next_number, now)
-
-    def _detect_lost(self, now: float) -> None:
-        top = -1
-        for path in self.paths.values():
-            path.loss_time = _INFINITY
-            if path.largest_acked > top:
-                top = path.largest_acked
-        records = self.sent.records
-        if records and records[0].first <= top:
-            self._requeue(self.sent.detect_lost(top, now), congestion=True, now=now)
-
-    def _delivered(self, record: Sent) -> None:
-        if record.probe:
-            if record.path.mtu.on_probe_acked(record.size):
-                record.path.size_changed()
-            return
-        for frame in record.frames:
-            if isinstance(frame, StreamData):
-                frame.stream.on_acked(frame.offset, frame.length, frame.fin)
-                if frame.stream.fin:
-                    self.forget_if_done(frame.stream.id)
-            elif isinstance(frame, Reset):
-                frame.stream.reset_acked = True
-                self.forget_if_done(frame.stream.id)
-
-    def forget_if_done(self, stream_id: int) -> None:
-        """Drop a stream of which nothing is left to do."""
-        if self.streams.forget_if_done(stream_id):
-            self.readable.add(stream_id)
-
-    def _requeue(self, lost: list[Sent], *, congestion: bool, now: float) -> None:
-        per_path: dict[Path, list[Sent]] = {}
-        for record in lost:
-            count = record.last - record.first + 1
-            self.stats.packets_lost += count
-            if congestion:
-                record.path.eliciting_in_flight -= count
-            if record.probe:
-                record.path.mtu.on_probe_lost(record.size, now)
-                record.path.congestion.on_discarded(record.total)
-                continue
-            per_path.setdefault(record.path, []).append(record)
-            self.out.again(record)
-        for path, records in per_path.items():
-            size = sum(r.total for r in records)
-            if not congestion:
-                path.congestion.on_discarded(size)
-                continue
-            newest = max(r.time for r in records)
-            self.lost_lately.add(records)
-            if path.congestion.on_lost(size, newest, now):
-                path.on_cut()
-            if any(r.size > BASE_DATAGRAM_SIZE for r in records) and path.mtu.on_large_lost(now):
-                path.size_changed()
-            if newest - min(r.time for r in records) > 3 * path.rtt.pto() and path.rtt.samples:
-                path.congestion.on_persistent_congestion()
 
     # commands
 
@@ -628,7 +502,7 @@ class Session:
         if now >= self.last_received + 2.5 * self.times.keep_alive:
             self.end("timeout", "silent for more than two keep-alives")
             return
-        self._detect_lost(now)
+        self.delivery.detect_lost(now)
         for path in list(self.paths.values()):
             if path.eliciting_in_flight and now >= self._pto_time(path):
                 self._on_pto(path, now)
@@ -664,8 +538,7 @@ class Session:
     def _on_pto(self, path: Path, now: float) -> None:
         if path is not self.path:
             # an old path: whatever it still owed us goes out again on the present one
-            self._requeue(self.sent.take_path(path), congestion=False, now=now)
-            path.eliciting_in_flight = 0
+            self.delivery.give_up(path, now)
             return
         path.pto_count += 1
         path.waiting_since = now
