@@ -42,6 +42,9 @@ __all__ = ["COURTESY", "Control", "Counters", "Engine"]
 COURTESY = 0.002
 
 _READS = 16  # batches taken from a socket before other tasks get a turn
+# Seconds without anything to read after which a datagram of fewer bytes is taken to have come alone.
+_PAUSE = 2e-5
+_SMALL = 1000
 _CONTROL_BUFFER = 256
 _OBSERVED_INTERVALS = 3.0  # for so long what peers saw of our NAT counts
 _MAX_CLOSED = 1024
@@ -162,12 +165,16 @@ class Engine:
         """Read one socket for ever."""
         socket = self.sockets[number]
         while True:
+            since = self.now()
             await socket.wait_readable()
+            paused = self.now() - since > _PAUSE
             for _ in range(_READS):
                 received = socket.receive_nowait()
                 if received is None:
                     break
                 self.on_datagrams(number, *received)
+                if paused and len(received[0]) < _SMALL:
+                    break  # most likely it came alone, and to see that there is nothing else takes time
             self.drive_touched()
 
     def drive_touched(self) -> None:

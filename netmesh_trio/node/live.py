@@ -93,8 +93,8 @@ class LiveSession(Scheduled):
             text += f" ({closed.detail})"
         return SessionClosedError(text, "closed" if why == "left" else why)
 
-    def drive(self) -> None:
-        """Send what may be sent, handle what was reported, and set the timer."""
+    def drive(self, now: float | None = None) -> None:
+        """Send what may be sent, handle what was reported, and set the timer; ``now``, if the caller knows it."""
         if self._driving:
             self.drive_later()
             return
@@ -104,7 +104,8 @@ class LiveSession(Scheduled):
             self.bursting = False
             engine.bursts.over(self)
         session = self.session
-        now = engine.now()
+        if now is None:
+            now = engine.now()
         try:
             for _ in range(_TURN):
                 batch = session.transmit(now)
@@ -151,7 +152,7 @@ class LiveSession(Scheduled):
             self.bursting = True
             engine.bursts.add(self)
         else:
-            self.drive()
+            self.drive(now)
 
     def _wake_readers(self) -> None:
         readable = self.session.readable

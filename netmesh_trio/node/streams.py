@@ -9,6 +9,7 @@ import trio
 
 from ..errors import ServiceNotFoundError, StreamResetError
 from ..identity import PeerId
+from .waiting import WaitingPlace
 
 if TYPE_CHECKING:
     from .live import LiveSession
@@ -51,8 +52,8 @@ class Stream(trio.abc.HalfCloseableStream):
         self._closed = False
         self._eof_sent = False
         self._refused: int | None = None
-        self._readable = trio.lowlevel.ParkingLot()
-        self._writable = trio.lowlevel.ParkingLot()
+        self._readable = WaitingPlace()
+        self._writable = WaitingPlace()
         self.accepted = False
 
     def __repr__(self) -> str:
@@ -73,13 +74,11 @@ class Stream(trio.abc.HalfCloseableStream):
 
     def wake_reader(self) -> None:
         """Something about reading changed."""
-        if self._readable:
-            self._readable.unpark_all()
+        self._readable.wake()
 
     def wake_writer(self) -> None:
         """Something about writing changed."""
-        if self._writable:
-            self._writable.unpark_all()
+        self._writable.wake()
 
     def refused(self, code: int) -> None:
         """The peer stopped the stream with this code."""
@@ -121,7 +120,7 @@ class Stream(trio.abc.HalfCloseableStream):
                 raise self.broken()
             if self._send_half.unsent < _HIGH_WATER:
                 return
-            await self._writable.park()
+            await self._writable.wait()
             self._check_send()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -161,7 +160,7 @@ class Stream(trio.abc.HalfCloseableStream):
             while not (self._refused is not None or self._session.closed is not None):
                 if self._send_half.reset_code is not None or self._send_half.unsent < _HIGH_WATER:
                     return
-                await self._writable.park()
+                await self._writable.wait()
                 if self._closed:
                     raise trio.ClosedResourceError("this stream was closed")
         finally:
@@ -222,7 +221,7 @@ class Stream(trio.abc.HalfCloseableStream):
                         await trio.lowlevel.cancel_shielded_checkpoint()
                     return data
                 waited = True
-                await self._readable.park()
+                await self._readable.wait()
             raise trio.ClosedResourceError("this stream was closed")
         finally:
             self._receiving = False

@@ -27,14 +27,17 @@ class RttEstimator:
 
     def sample(self, rtt: float, ack_delay: float) -> None:
         """Take in one measurement; ``ack_delay`` is what the other side says it held the answer back."""
-        rtt = max(rtt, 1e-6)
+        if rtt < 1e-6:
+            rtt = 1e-6
         self.latest = rtt
-        self.minimum = min(self.minimum, rtt)
+        if rtt < self.minimum:
+            self.minimum = rtt
         if self.samples == 0:
             self.smoothed = rtt
             self.variation = rtt / 2
         else:
-            ack_delay = min(ack_delay, MAX_ACK_DELAY)
+            if ack_delay > MAX_ACK_DELAY:
+                ack_delay = MAX_ACK_DELAY
             adjusted = rtt - ack_delay if rtt >= self.minimum + ack_delay else rtt
             self.variation = 0.75 * self.variation + 0.25 * abs(self.smoothed - adjusted)
             self.smoothed = 0.875 * self.smoothed + 0.125 * adjusted

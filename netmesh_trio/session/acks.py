@@ -15,6 +15,7 @@ _EVERY = 2
 # An acknowledgement repeats what is this old at least, seconds, and at most twice this old: it may have been lost.
 # Without a limit every packet ever lost would lengthen all acknowledgements to come (RFC 9000, section 13.2.3).
 _REPEATED_FOR = 3.0
+_INFINITY = float("inf")
 
 
 class AckTracker:
@@ -43,7 +44,7 @@ class AckTracker:
         #: Packets received since the last acknowledgement that ask for one.
         self.eliciting: int = 0
         self.immediate: bool = False
-        self.deadline: float = float("inf")
+        self.deadline: float = _INFINITY
         # no run that ends before is told any more; what takes its place when the time comes
         self._oldest = self._mark = 0
         self._marked_at = 0.0
@@ -54,11 +55,12 @@ class AckTracker:
 
     def add(self, first: int, stop: int, eliciting: int, now: float) -> None:
         """Packets ``[first, stop)``, all new, came in; ``eliciting`` of them ask for an acknowledgement."""
-        if first != self.expected:
-            self.immediate = self.immediate or eliciting > 0
+        if first != self.expected and eliciting:
+            self.immediate = True
         self._received.add(first, stop)
-        if len(self._received) > _MAX_RUNS:
-            self.floor = self._received.forget_lowest(len(self._received) - _MAX_RUNS)
+        runs = len(self._received.starts)
+        if runs > _MAX_RUNS:
+            self.floor = self._received.forget_lowest(runs - _MAX_RUNS)
         if stop > self.expected:
             self.expected = stop
             self.largest_at = now
@@ -74,20 +76,18 @@ class AckTracker:
     def encode(self, now: float) -> bytes:
         """The ACK frame, and note that it goes out."""
         starts, stops = self._received.starts, self._received.stops
-        if len(starts) == 1:
-            runs = [(starts[0], stops[0] - 1)]
-        else:
+        runs = [(starts[-1], stops[-1] - 1)]
+        if len(starts) > 1:
             if now - self._marked_at > _REPEATED_FOR:
                 self._oldest, self._mark, self._marked_at = self._mark, self.expected, now
             count = min(len(starts), frames.ACK_MAX_RANGES)
-            runs = [(starts[-1], stops[-1] - 1)]
             for i in range(2, count + 1):
                 if stops[-i] <= self._oldest:
                     break
                 runs.append((starts[-i], stops[-i] - 1))
         self.eliciting = 0
         self.immediate = False
-        self.deadline = float("inf")
+        self.deadline = _INFINITY
         return frames.encode_ack(runs, now - self.largest_at)
 
     @property

@@ -111,11 +111,11 @@ class SendStream:
     @property
     def lost(self) -> bool:
         """Something must be sent again."""
-        return bool(self._lost)
+        return bool(self._lost.starts)
 
     def sendable(self, credit: int) -> bool:
         """Whether a frame can be made, given ``credit`` bytes of the session's flow control."""
-        if self._lost:
+        if self._lost.starts:
             return True
         if self.next == self.end:
             return self.fin_pending
@@ -166,7 +166,7 @@ class SendStream:
 
         Lost data goes first.  Empty data without fin means that there is nothing.
         """
-        while self._lost:
+        while self._lost.starts:
             start = self._lost.starts[0]
             stop = self._lost.stops[0]
             gaps = self._acked.missing(max(start, self.base), stop)
@@ -198,7 +198,7 @@ class SendStream:
             self.fin_acked = True
         if not length or self.reset_code is not None:
             return
-        if offset <= self.base and not self._acked:
+        if offset <= self.base and not self._acked.starts:
             self.base = max(self.base, offset + length)
         else:
             if offset + length <= self.base:

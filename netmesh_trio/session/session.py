@@ -121,7 +121,7 @@ class Session:
         # the packet number from which on the keys are to be renewed
         self._rekey_number = min(times.rekey_packets, keys.max_packets)
         self._waiting_since = _INFINITY
-        self._quiet = QUIET
+        self._quiet = self._busy_quiet = QUIET
         self._flow = 0
         self._flowed_at = now
         self._asked_at = now
@@ -235,11 +235,14 @@ class Session:
 
     def on_stream_data(self, now: float) -> None:
         """Stream data came in: how soon will silence be worth a question?"""
-        self._flow = self._flow + 1 if now < self._flowed_at + FLOW_GAP else 0
+        flow = self._flow = self._flow + 1 if now < self._flowed_at + FLOW_GAP else 0
         self._flowed_at = now
-        self._quiet = QUIET
-        if self._flow >= FLOW and self.path is not None:
-            self._quiet = min(max(BUSY_QUIET, 2 * self.path.rtt.pto()), QUIET)
+        if flow < FLOW or self.path is None:
+            self._quiet = QUIET
+            return
+        if not flow % FLOW:
+            self._busy_quiet = min(max(BUSY_QUIET, 2 * self.path.rtt.pto()), QUIET)
+        self._quiet = self._busy_quiet
 
     def _heard_on_new_path(self, path: Path, now: float) -> None:
         if path.kind is PathKind.RELAYED:

@@ -131,10 +131,14 @@ def encode_ack(runs: Sequence[tuple[int, int]], delay: float) -> bytes:
     ``delay`` is how long ago the newest packet came in, in seconds.
     """
     first, largest = runs[0]
-    rest = runs[1:ACK_MAX_RANGES]
-    out = [_ACK.pack(ACK, largest, min(int(delay * 1e6), _U32), min(largest - first, _U32), 0)]
+    microseconds = int(delay * 1e6)
+    length = largest - first
+    frame = _ACK.pack(ACK, largest, microseconds if microseconds < _U32 else _U32, length if length < _U32 else _U32, 0)
+    if len(runs) == 1:
+        return frame
+    out = [frame]
     below = first
-    for low, high in rest:
+    for low, high in runs[1:ACK_MAX_RANGES]:
         gap = below - high - 2
         if gap > _U32 or high - low > _U32:
             break
