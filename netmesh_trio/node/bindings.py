@@ -41,6 +41,8 @@ _PATIENCE = 3.0
 _GRACE = 0.5
 #: Seconds before a new network is examined, and before a search that failed is begun anew.
 _SETTLED = 15.0
+# Seconds until a search in which nobody could help goes on: a helper may just have lost us, or have had much to do.
+_AGAIN_SOON = (10.0, 20.0)
 _AGAIN = 600.0
 _MAX_WATCHED = 64
 _MAX_WATCHED_OF_ONE = 2
@@ -189,6 +191,11 @@ class Bindings:
                 nursery.start_soon(self._until_moved, about, nursery.cancel_scope)
                 try:
                     found = await self._find()
+                    for pause in _AGAIN_SOON:
+                        if found:
+                            break
+                        await trio.sleep(pause)
+                        found = await self._find()
                 finally:
                     self.known.set()
                 if found:

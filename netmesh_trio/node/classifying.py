@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from ..addresses import Address
-from ..events import NatChanged
+from ..events import NatChanged, PathKind
 from ..identity import PeerId
 from ..paths.path import PathKey
 from ..traversal.classify import LocalAddresses, NatState, NatType, Observation, relevant
@@ -33,7 +33,8 @@ _POLL = 5.0
 _CHECK = 25.0
 # A verdict is announced although answers are outstanding after so much more than the slowest round trip.
 _GRACE = 0.05
-# For so long a lone observation is not announced: a second one, and a verdict, are likely to follow at once.
+# For so long a lone observation is not announced if nobody waits for it: a second one, and a verdict, are likely to
+# follow at once.
 _HOLD = 0.3
 # Seconds after a round during which an answer that differs does not make us begin another.
 _CALM = 5.0
@@ -325,7 +326,10 @@ class Classifying:
             self._dirty_since = now
         wait = 0.0
         if self._classifier.state.nat_type is NatType.UNKNOWN:
-            wait = self._config.classify_deadline if self._pending or self._round else _HOLD
+            if self._pending or self._round:
+                wait = self._config.classify_deadline
+            elif not self._in_demand():
+                wait = _HOLD
         elif self._pending:
             rtts = [rtt for rtt in self._engine.neighbors().values() if rtt is not None]
             wait = max(rtts, default=0.0) + _GRACE
@@ -335,6 +339,11 @@ class Classifying:
         if not self._pending:
             self._start_examination()
         return float("inf")
+
+    def _in_demand(self) -> bool:
+        """Whether a session runs over a relay, and all that a direct path lacks may be to know where we are."""
+        paths = (live.session.path for live in self._engine.all_live())
+        return any(path is not None and path.kind is PathKind.RELAYED for path in paths)
 
     def _publish(self) -> None:
         engine = self._engine
@@ -347,8 +356,7 @@ class Classifying:
             event = NatChanged(nat_type=new.nat_type, reflex_addr=_reflex(new))
             engine.log.info("NAT: %s", event)
             engine.events.emit(event)
-            if _reflex(old) is not None:
-                engine.on_network_changed()
+            engine.on_network_changed()
         self._announce()
 
     # what the NAT lets in

@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from netmesh_trio import Address, ConfigError, Event, Identity, NatChanged, NatType, open_node
+from netmesh_trio.node.engine import COURTESY
 from netmesh_trio.testing import KINDS, NatBehavior
 from netmesh_trio.traversal import Dependence
 from netmesh_trio.traversal.classify import Observation
@@ -44,8 +45,8 @@ async def test_every_kind(kind: str, seed: int, autojump_clock: MockClock) -> No
         took = await lab.until(lambda: lab.node.nat_type is not NatType.UNKNOWN)
         # a round trip for the handshake, and one for the question; half of one more until others know
         rtt = 2 * DELAY * (1 + max(1, len(KINDS[kind])))
-        assert took <= 2 * rtt + 0.005
-        assert await announced(lab, EXPECTED[kind]) <= 2.5 * rtt + 0.005
+        assert took <= 2 * rtt + 3 * COURTESY
+        assert await announced(lab, EXPECTED[kind]) <= 2.5 * rtt + 5 * COURTESY
         assert lab.node.nat_type is EXPECTED[kind]
         await trio.sleep(10)
         assert lab.node.nat_type is EXPECTED[kind]

@@ -22,3 +22,19 @@ async def test_early_attempts_cost_no_backoff(
         await trio.sleep(wait)
         await lab.connect()
         assert await lab.direct_within(10.0) is not None
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.05, 0.2])
+async def test_a_lone_observation_is_announced_at_once_where_it_is_wanted(
+    wait: float, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Who connects right after the start is on the direct path as soon as who has waited."""
+    async with open_lab(relays=1, settled=False) as lab:
+        for member in (lab.a, lab.b):
+            await member.node.wait_connected()
+        await trio.sleep(wait)
+        start = trio.current_time()
+        await lab.connect()
+        relayed = trio.current_time() - start  # a handshake: one round trip
+        assert await lab.direct_within(10.0) is not None
+        assert trio.current_time() - start <= 4 * relayed + 0.05
