@@ -137,18 +137,16 @@ class LiveSession(Scheduled):
     def drive_message(self, unsent: int) -> None:
         """The program sent a message, and ``unsent`` bytes are waiting now: drive, at once or after a burst of them."""
         engine = self.engine
+        session = self.session
+        little = unsent < ENOUGH and len(session.out.datagrams) < ENOUGH_DATAGRAMS
+        if little and self.bursting:
+            engine.bursts.add(self)
+            return
         now = engine.now()
         follows = now < self._message_at + GAP
         self._message_at = now
-        session = self.session
         path = session.path
-        if (
-            follows
-            and unsent < ENOUGH
-            and len(session.out.datagrams) < ENOUGH_DATAGRAMS
-            and path is not None
-            and path.eliciting_in_flight
-        ):
+        if little and follows and path is not None and path.eliciting_in_flight:
             self.bursting = True
             engine.bursts.add(self)
         else:
@@ -173,7 +171,9 @@ class LiveSession(Scheduled):
         session.events = []
         engine = self.engine
         for event in events:
-            if isinstance(event, ControlReceived):
+            if isinstance(event, DatagramReceived):  # first: there may be very many
+                engine.services.deliver(session.peer_id, event.service, event.payload)
+            elif isinstance(event, ControlReceived):
                 if event.subprotocol == frames.SUBPROTOCOL_SERVICES:
                     self._receive_services(event.payload)
                 else:
@@ -181,8 +181,6 @@ class LiveSession(Scheduled):
             elif isinstance(event, StreamArrived):
                 self._unnamed[event.stream_id] = bytearray()
                 session.readable.add(event.stream_id)
-            elif isinstance(event, DatagramReceived):
-                engine.services.deliver(session.peer_id, event.service, event.payload)
             elif isinstance(event, StreamStopped):
                 stream = self.streams.get(event.stream_id)
                 if stream is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakSet
 
-import attrs
 import trio
 
 from ..errors import AddressError, NodeClosedError, ServiceInUseError
@@ -28,6 +28,7 @@ _OVERHEAD = 64
 _SHOWN = 32  # bytes of a datagram in its repr
 
 
+@lru_cache(maxsize=256)
 def encode_service(service: str) -> bytes:
     """The bytes of a service name.  Raises AddressError unless it has 1 to 64 bytes of UTF-8."""
     try:
@@ -39,8 +40,7 @@ def encode_service(service: str) -> bytes:
     return name
 
 
-@attrs.frozen(repr=False)
-class Datagram:
+class Datagram(NamedTuple):
     """An unreliable datagram that came in."""
 
     peer_id: PeerId

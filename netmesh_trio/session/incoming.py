@@ -38,6 +38,12 @@ class Incoming:
                 runs, delay, at = frames.read_ack(plain, at)
                 session.delivery.on_ack(runs, delay, path, now)
                 continue
+            if kind == frames.DATAGRAM:
+                asks = 1
+                non_probing = True
+                service, payload, at = frames.read_datagram(plain, at)
+                session.events.append(DatagramReceived(service, payload))
+                continue
             if kind == frames.PADDING:
                 break
             if kind in (frames.PATH_CHALLENGE, frames.PATH_RESPONSE):
@@ -59,9 +65,6 @@ class Incoming:
                 at = self._on_stream(kind, plain, at, now)
             elif kind == frames.CONTROL:
                 at = self._on_control(plain, at, path, now)
-            elif kind == frames.DATAGRAM:
-                service, payload, at = frames.read_datagram(plain, at)
-                session.events.append(DatagramReceived(service, payload))
             elif kind == frames.RESET_STREAM:
                 self._need(plain, at, 16)
                 stream_id, code, size = frames.unpack_reset(plain, at)
