@@ -50,11 +50,6 @@ class RttEstimator:
             self.smoothed = min(INITIAL_RTT, max(rtt, _LEAST_EXPECTED))
             self.variation = self.smoothed / 2
 
-    @property
-    def known(self) -> float:
-        """The smoothed round-trip time, or 0 before the first sample; seconds."""
-        return self.smoothed if self.samples else 0.0
-
     def pto(self) -> float:
         """The probe timeout before backoff (RFC 9002, section 6.2.1), seconds."""
         spread = 4 * self.variation

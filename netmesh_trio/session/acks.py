@@ -10,16 +10,8 @@ __all__ = ["AckTracker"]
 
 # Runs kept apart.  With more holes than this the oldest are given up: packets in them count as replays.
 _MAX_RUNS = 256
-# Acknowledge at once from two packets on, and of a fast flow from ten on, or after a part of a round trip (RFC 9000,
-# section 13.2.2).  Were every other packet of it acknowledged, each of its packets would find the place in a full queue
-# that one before just left, and flows that send in small bursts, as TCP does, would find none.
-_SEVERAL = 2
-_MANY = 10
-_PART = 0.25
-# Packets in a round trip that make a flow fast.
-_FAST = 16
-# Round trips, seconds, that are too short for this: such timers would be more work than acknowledgements.
-_SHORT = 0.008
+# Acknowledge at once from this many packets on (RFC 9000, section 13.2.2).
+_EVERY = 2
 # An acknowledgement repeats what is this old at least, seconds, and at most twice this old: it may have been lost.
 # Without a limit every packet ever lost would lengthen all acknowledgements to come (RFC 9000, section 13.2.3).
 _REPEATED_FOR = 3.0
@@ -30,9 +22,6 @@ class AckTracker:
     """Received packet numbers of a session, across all its paths and keys."""
 
     __slots__ = (
-        "_count",
-        "_counted_at",
-        "_fast",
         "_mark",
         "_marked_at",
         "_oldest",
@@ -56,10 +45,6 @@ class AckTracker:
         self.eliciting: int = 0
         self.immediate: bool = False
         self.deadline: float = _INFINITY
-        # packets that asked for one, since when, and whether they come fast
-        self._count = 0
-        self._counted_at = float("-inf")
-        self._fast = False
         # no run that ends before is told any more; what takes its place when the time comes
         self._oldest = self._mark = 0
         self._marked_at = 0.0
@@ -68,9 +53,8 @@ class AckTracker:
         """Whether a packet of this number may still be taken in (it has to pass the AEAD too)."""
         return number >= self.expected or (number >= self.floor and number not in self._received)
 
-    def add(self, first: int, stop: int, eliciting: int, rtt: float, now: float) -> None:
-        """Packets ``[first, stop)``, all new, came in over a path of round-trip time ``rtt``; ``eliciting`` of them ask
-        for an acknowledgement."""
+    def add(self, first: int, stop: int, eliciting: int, now: float) -> None:
+        """Packets ``[first, stop)``, all new, came in; ``eliciting`` of them ask for an acknowledgement."""
         if first != self.expected and eliciting:
             self.immediate = True
         self._received.add(first, stop)
@@ -81,22 +65,13 @@ class AckTracker:
             self.expected = stop
             self.largest_at = now
         if eliciting:
-            waiting = self.eliciting
-            self.eliciting = total = waiting + eliciting
-            if not waiting:
+            if not self.eliciting:
                 self.deadline = now + MAX_ACK_DELAY
-            self._count += eliciting
-            if now > self._counted_at + rtt:
-                self._fast = rtt > _SHORT and self._count >= _FAST
-                self._count, self._counted_at = 0, now
-            if total >= _SEVERAL:
-                at = now + _PART * rtt if self._fast and total < _MANY else now
-                if at < self.deadline:
-                    self.deadline = at
+            self.eliciting += eliciting
 
     def due(self, now: float) -> bool:
         """An acknowledgement should go out even if nothing else does."""
-        return self.eliciting > 0 and (self.immediate or now >= self.deadline)
+        return self.eliciting > 0 and (self.immediate or self.eliciting >= _EVERY or now >= self.deadline)
 
     def encode(self, now: float) -> bytes:
         """The ACK frame, and note that it goes out."""

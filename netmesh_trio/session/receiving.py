@@ -48,7 +48,7 @@ class Receiving:
         total = len(data)
         newest = session.acks.expected
         try:
-            at = self._receive_run(data, skip, stride, path, now) if total >= 2 * stride else 0
+            at = self._receive_run(data, skip, stride, now) if total >= 2 * stride else 0
             newer = at > 0
             authentic = at // stride
             if at < total:
@@ -67,7 +67,7 @@ class Receiving:
             session.heard(path, newer, now)
         return at
 
-    def _receive_run(self, data: memoryview, skip: int, stride: int, path: Path, now: float) -> int:
+    def _receive_run(self, data: memoryview, skip: int, stride: int, now: float) -> int:
         """Take in the full packets if they are consecutive, and carry consecutive bytes of one stream and nothing
         else.  Returns their bytes; 0 if they are anything else, and nothing has changed."""
         if self._patience:
@@ -114,7 +114,7 @@ class Receiving:
             if stream.stop_code is not None:
                 session.on_stopped(stream)
             session.readable.add(stream_id)
-        session.acks.add(first, stop, count, path.rtt.known, now)
+        session.acks.add(first, stop, count, now)
         return count * stride
 
     def _receive_singly(
@@ -148,7 +148,7 @@ class Receiving:
             if number != run_stop or number < acks.expected:
                 # not simply the next one: a late packet's successor may have come before it
                 if run_stop > run_first:
-                    acks.add(run_first, run_stop, eliciting, path.rtt.known, now)
+                    acks.add(run_first, run_stop, eliciting, now)
                     eliciting = 0
                     run_first = run_stop
                 if not acks.is_new(number):
@@ -172,7 +172,7 @@ class Receiving:
             if session.closed:
                 break
         if run_stop > run_first:
-            acks.add(run_first, run_stop, eliciting, path.rtt.known, now)
+            acks.add(run_first, run_stop, eliciting, now)
         return min(at, total), authentic, moved
 
     def authentic(self, packet: memoryview) -> bool:
