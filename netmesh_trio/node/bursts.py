@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from .waiting import WaitingPlace
+
 if TYPE_CHECKING:
     from .live import LiveSession
 
@@ -31,12 +33,12 @@ class Bursts:
     def __init__(self) -> None:
         #: Turns without anything new, for each.
         self._waiting: dict[LiveSession, int] = {}
-        self._idle = trio.lowlevel.ParkingLot()
+        self._idle = WaitingPlace()
 
     def add(self, live: LiveSession) -> None:
         """The session got something that may wait for more."""
         if not self._waiting:
-            self._idle.unpark()
+            self._idle.wake()
         self._waiting[live] = 0
 
     def over(self, live: LiveSession) -> None:
@@ -48,7 +50,7 @@ class Bursts:
         waiting = self._waiting
         while True:
             if not waiting:
-                await self._idle.park()
+                await self._idle.wait()
             await trio.lowlevel.checkpoint()
             for live, turns in list(waiting.items()):
                 if turns < _TURNS:

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from ..addresses import Address
-from ..events import NatChanged, PathKind
+from ..events import NatChanged
 from ..identity import PeerId
 from ..paths.path import PathKey
 from ..traversal.classify import LocalAddresses, NatState, NatType, Observation, relevant
@@ -342,8 +342,7 @@ class Classifying:
 
     def _in_demand(self) -> bool:
         """Whether a session runs over a relay, and all that a direct path lacks may be to know where we are."""
-        paths = (live.session.path for live in self._engine.all_live())
-        return any(path is not None and path.kind is PathKind.RELAYED for path in paths)
+        return any(live.relayed for live in self._engine.all_live())
 
     def _publish(self) -> None:
         engine = self._engine

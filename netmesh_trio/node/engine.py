@@ -38,7 +38,7 @@ from .timers import Timers
 
 __all__ = ["COURTESY", "Control", "Counters", "Engine"]
 
-#: Seconds that a node waits with what it does on its own account when a session came: the program speaks first.
+#: Seconds that a node waits with what it tells and asks a new neighbor on its own account: the program speaks first.
 COURTESY = 0.002
 
 _READS = 16  # batches taken from a socket before other tasks get a turn

@@ -6,6 +6,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from ..errors import SessionClosedError
+from ..events import PathKind
 from ..session.events import (
     Closed,
     ControlReceived,
@@ -77,6 +78,12 @@ class LiveSession(Scheduled):
 
     def __repr__(self) -> str:
         return f"<LiveSession {self.session!r}>"
+
+    @property
+    def relayed(self) -> bool:
+        """Whether its data takes a relay now."""
+        path = self.session.path
+        return path is not None and path.kind is PathKind.RELAYED
 
     def closed_error(self) -> SessionClosedError:
         """What a stream of this session raises now that it is over."""

@@ -90,8 +90,7 @@ class Upgrader:
 
     @staticmethod
     def _is_relayed(peer: Peer) -> bool:
-        path = peer.live.session.path if peer.live is not None else None
-        return path is not None and path.kind is PathKind.RELAYED
+        return peer.live is not None and peer.live.relayed
 
     async def run(self) -> None:
         """Begin attempts when they are due, for ever.  The side that opened the session begins, the other answers."""
@@ -102,8 +101,7 @@ class Upgrader:
             if self._automatic:
                 for peer in list(self._relayed.values()):
                     live = peer.live
-                    paths = [other.session.path for other in peer.sessions]
-                    if not any(path is not None and path.kind is PathKind.RELAYED for path in paths):
+                    if not any(other.relayed for other in peer.sessions):
                         del self._relayed[peer.peer_id]
                     if live is None or not live.session.initiator or not self._is_relayed(peer):
                         continue

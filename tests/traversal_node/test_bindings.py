@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from netmesh_trio.node.bindings import Bindings
 from netmesh_trio.testing import NatBehavior
 from tests.traversal_node.nat_lab import NatLab, classifying, open_nat_lab, reflexes, session
 
@@ -46,6 +47,26 @@ async def test_lifetime(
         before = session(lab.relays[0], lab.node)
         await lab.relays[0].probe_reflex(lab.node.peer_id)
         assert session(lab.relays[0], lab.node) is before
+
+
+async def test_a_search_in_which_nobody_could_help_goes_on_soon(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[float] = []
+    find = Bindings._find
+
+    async def fail_twice(bindings: Bindings) -> bool:
+        if bindings is not classifying(lab.node).bindings:
+            return await find(bindings)
+        attempts.append(trio.current_time())
+        return len(attempts) > 2 and await find(bindings)
+
+    monkeypatch.setattr(Bindings, "_find", fail_twice)
+    async with open_nat_lab(NatBehavior(mapping="endpoint-independent", lifetime=90)) as lab:
+        await known(lab)
+        assert len(attempts) == 3
+        assert attempts[-1] - attempts[0] < 60
+        assert lab.node.nat_report.binding_survives == 60
 
 
 async def test_nobody_is_asked_without_a_nat(autojump_clock: MockClock) -> None:

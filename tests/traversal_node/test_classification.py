@@ -46,7 +46,7 @@ async def test_every_kind(kind: str, seed: int, autojump_clock: MockClock) -> No
         # a round trip for the handshake, and one for the question; half of one more until others know
         rtt = 2 * DELAY * (1 + max(1, len(KINDS[kind])))
         assert took <= 2 * rtt + 3 * COURTESY
-        assert await announced(lab, EXPECTED[kind]) <= 2.5 * rtt + 5 * COURTESY
+        assert await announced(lab, EXPECTED[kind]) <= 2.5 * rtt + 4 * COURTESY
         assert lab.node.nat_type is EXPECTED[kind]
         await trio.sleep(10)
         assert lab.node.nat_type is EXPECTED[kind]
