@@ -80,7 +80,7 @@ class ShapedLink:
                 pass_fds=handles,
                 start_new_session=True,
             )
-        except BaseException:  # also when cancelled: nobody else will close it
+        except BaseException:  # also at Ctrl-C: nobody else will close it
             self._control.close()
             raise
         finally:

@@ -140,7 +140,7 @@ class KernelInternet:
             write_sysctls(self.namespace, [IPV6_OFF, *FORWARDING])
             ip_batch(["link set lo up"], namespace=self.namespace)
             nft(self.namespace, INTERNET_RULES)
-        except BaseException:  # also when cancelled: nobody else will close it
+        except BaseException:  # also at Ctrl-C: nobody else will remove the namespace
             self.close()
             raise
         return self

@@ -108,9 +108,8 @@ def test_on_a_terminal() -> None:
         os.write(terminal, b"node.peer_i\t.short\n")
         expect("node.peer_id")
         expect(">>> ")
-        os.write(terminal, b"await trio.sleep(1000)\n")
-        expect("sleep(1000)")
-        time.sleep(0.2)  # it is asleep
+        os.write(terminal, b"print('as' + 'leep'); await trio.sleep(1000)\n")
+        expect("asleep")
         child.send_signal(signal.SIGINT)
         expect("KeyboardInterrupt")
         expect(">>> ")
