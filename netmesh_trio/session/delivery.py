@@ -62,6 +62,8 @@ class Delivery:
                 path.congestion.on_late(record.total, record.time)
                 if record.stream is not None:
                     record.stream.on_acked(record.offset, record.count * record.chunk, False)
+                    if record.stream.fin:
+                        self._session.forget_if_done(record.stream.id)
 
     def _on_ack_path(
         self, path: Path, records: list[Sent], largest: int, delay: float, arrived: Path, now: float
@@ -139,6 +141,17 @@ class Delivery:
                 path.size_changed()
             if newest - min(record.time for record in lost) > 3 * path.rtt.pto() and path.rtt.samples:
                 path.congestion.on_persistent_congestion()
+
+    def probe_unanswered(self, path: Path, now: float) -> bool:
+        """Nothing but a probe for a larger size is under way on the path, and that is overdue: it is lost, and
+        says nothing about the path.  False if there is anything else."""
+        sent = self._session.sent
+        if not all(record.probe for record in sent.records if record.path is path):
+            return False
+        for record in sent.take_path(path):
+            self._send_again(record, now)
+        path.eliciting_in_flight = 0
+        return True
 
     def give_up(self, path: Path, now: float) -> None:
         """The path is left: what it still owes us goes out again on another, which says nothing about congestion."""

@@ -127,7 +127,7 @@ class Incoming:
         elif subprotocol == frames.SUBPROTOCOL_REKEY:
             answer = session.keys.receive_rekey(payload)
             if answer is not None:
-                session.send_control(frames.SUBPROTOCOL_REKEY, answer)
+                session.queue_rekey(answer)
         else:
             session.events.append(ControlReceived(subprotocol, payload, path))
         return start + size

@@ -128,6 +128,8 @@ class Session:
         # only with another way to fall back on is it worth while to watch an idle direct path
         self._had_relay = False
         self._moved_to: Path | None = None
+        # the last one that data travelled on, while there is none
+        self._left: Path | None = None
 
     def __repr__(self) -> str:
         return f"<Session with {self.peer_id.short} {'closed' if self.closed else self.path}>"
@@ -155,9 +157,10 @@ class Session:
         self.paths.pop(path.key, None)
         self.delivery.give_up(path, now)
         if path is self.path:
-            self.path = None
             self.choose(now)
-            if self.path is None:
+            if self.path is path:
+                self.path = None
+                self._left = path
                 # without a way to the peer it is as good as silent
                 self._waiting_since = min(self._waiting_since, now)
                 self.events.append(PathSuspect(path))
@@ -180,7 +183,8 @@ class Session:
             self._switch(best, now)
 
     def _switch(self, path: Path, now: float) -> None:
-        old = self.path
+        old = self.path or self._left
+        self._left = None
         self.path = path
         if old is not None:
             self.stats.path_switches += 1
@@ -378,14 +382,16 @@ class Session:
 
     def send_control(self, subprotocol: int, payload: bytes) -> bool:
         """Queue a message of a subprotocol; it is repeated until it arrives.  False when the queue is full."""
-        return self._queue_control(Control(frames.encode_control(subprotocol, payload)))
-
-    def _queue_control(self, record: Control) -> bool:
         if len(self.out.controls) >= self.out.max_controls:
             self.stats.control_dropped += 1
             return False
-        self.out.controls.append(record)
+        self.out.controls.append(Control(frames.encode_control(subprotocol, payload)))
         return True
+
+    def queue_rekey(self, message: bytes) -> None:
+        """Send a REKEY, however long the queue: without it the keys would never be renewed again.  There is one at a
+        time."""
+        self.out.controls.append(Control(frames.encode_control(frames.SUBPROTOCOL_REKEY, message)))
 
     def send_datagram(self, service: bytes, payload: bytes) -> None:
         """Queue an unreliable datagram.  A full queue loses its oldest."""
@@ -543,8 +549,10 @@ class Session:
             # an old path: whatever it still owed us goes out again on the present one
             self.delivery.give_up(path, now)
             return
-        path.pto_count += 1
         path.waiting_since = now
+        if self.delivery.probe_unanswered(path, now):
+            return
+        path.pto_count += 1
         self._waiting_since = min(self._waiting_since, now)
         self._ask_again(path)
         if path.pto_count == 1:
@@ -586,4 +594,4 @@ class Session:
             )
             message = self.keys.start_renewal()
             if message is not None:
-                self.send_control(frames.SUBPROTOCOL_REKEY, message)
+                self.queue_rekey(message)

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import attrs
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from netmesh_trio.events import PathChanged
 from tests.mesh.world import Member, Pattern, Receiver, World, exchange, serve_exchange
 
 #: Seconds that no stream may stand still for; where that is more, so many round trips: on a slow link that loses one
@@ -156,11 +157,27 @@ async def test_a_relay_that_leaves_costs_hardly_a_pause(world: World, autojump_c
     for host in world.net.hosts.values():
         host.link.rate = 10e6
 
-    async def disturb(_: Receiver) -> None:
-        await ends.carrier().close()
+    changes: list[PathChanged] = []
 
+    async def disturb(_: Receiver) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(note_changes)
+            await wait_all_tasks_blocked()
+            await ends.carrier().close()
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+
+    async def note_changes() -> None:
+        async for event in ends.a.node.events():
+            if isinstance(event, PathChanged):
+                changes.append(event)
+
+    left = ends.carrier().id
     outcome = await carry(world, ends, 5_000_000, disturb)
     assert max(outcome.there, outcome.back) < 0.6
+    assert [change.reason for change in changes] == ["gone"]
+    assert changes[0].path.via == ends.carrier().id != left
+    assert ends.a.node.statistics().path_failovers == 1
 
 
 async def test_a_stream_waits_for_the_only_relay_to_come_back(world: World, autojump_clock: MockClock) -> None:

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from netmesh_trio.session.events import Closed, PathSuspect, StreamArrived, StreamStopped
-from netmesh_trio.session.session import SessionTimes
+from netmesh_trio.session.session import Session, SessionTimes
 from tests.session.pair import KEY_A, Pair, Wire
 
 
@@ -66,6 +66,63 @@ def test_keys_are_renewed_by_count() -> None:
     pair = Pair(times=SessionTimes(rekey_packets=100), wire=Wire(delay=0.001))
     pair.transfer(bytes(500_000))
     assert pair.a.keys.renewals >= 1
+
+
+def test_a_full_queue_of_control_messages_does_not_end_the_renewal_of_keys() -> None:
+    pair = Pair(times=SessionTimes(rekey=5.0))
+    pair.run(1.0)
+    for side in pair.sides:
+        while side.send_control(0x0C00, bytes(100)):
+            pass
+    for side in pair.sides:  # before any of that goes out
+        side.on_timeout(5.0)
+    pair.now = 5.0
+    pair.run(18.0)
+    assert pair.a.keys.generation == pair.b.keys.generation == 3
+
+
+def test_a_stream_that_a_late_packet_completes_is_forgotten() -> None:
+    """The acknowledgement that shows the hole and that of the late packet come in together."""
+    pair = Pair()
+    a, b = pair.sides
+    sid = a.open_stream(3)
+    assert sid is not None
+    a.write(sid, b"?")
+    pair.run(1.0)
+    assert b.read(sid, 1) == b"?"
+    b.finish(sid)
+    pair.run(2.0)
+    assert a.read(sid, 1) == b""
+    a.write(sid, bytes(8000))
+    a.finish(sid)
+
+    def packets(side: Session) -> list[bytes]:
+        found = []
+        while (batch := side.transmit(pair.now)) is not None:
+            data = b"".join(batch.pieces)
+            found += [data[at : at + batch.size] for at in range(0, len(data), batch.size)]
+        return found
+
+    def arrive(side: Session, packet: bytes) -> None:
+        assert side.path is not None
+        side.receive(memoryview(packet), 0, len(packet), side.path, pair.now)
+
+    sent = packets(a)
+    late = sent.pop(1)
+    pair.now += 0.02
+    for packet in sent:
+        arrive(b, packet)
+    acks = packets(b)
+    arrive(b, late)
+    acks += packets(b)
+    pair.now += 0.02
+    for packet in acks:
+        arrive(a, packet)
+    assert a.stats.packets_lost == 1
+    assert len(b.read(sid, 10_000)) == 8000
+    pair.run(pair.now + 5)
+    assert not a.streams.sending
+    assert not b.streams.sending
 
 
 def test_replays_and_forgeries_are_counted_and_harmless() -> None:

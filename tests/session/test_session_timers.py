@@ -7,7 +7,7 @@ import random
 import pytest
 
 from netmesh_trio.paths.path import Path
-from netmesh_trio.session.events import Closed, PathQuiet
+from netmesh_trio.session.events import Closed, PathQuiet, PathSuspect
 from netmesh_trio.session.session import SessionTimes
 from tests.session.pair import KEY_A, KEY_B, Pair, Wire
 
@@ -238,3 +238,16 @@ def test_a_session_that_lacks_no_answer_is_not_asked() -> None:
     pair.a.encourage(pair.now)
     pair.run(pair.now + 1)
     assert pair.a.stats.packets_sent == sent
+
+
+@pytest.mark.parametrize("mtu", [1300, 1450, 1500])
+def test_a_probe_that_is_too_large_says_nothing_about_the_path(mtu: int) -> None:
+    pair = Pair(wire=Wire(delay=0.02, mtu=mtu), mtu=9000)
+    pair.transfer(b"a question")
+    pair.run(pair.now + 20)  # nothing else is under way when the larger ones are lost
+    path = pair.a.path
+    assert path is not None
+    assert path.mtu.current == max(size for size in (1232, 1350, 1400, 1452, 1472) if size <= mtu)
+    assert path.eliciting_in_flight == path.congestion.in_flight == 0
+    for events in pair.events:
+        assert not [event for event in events if isinstance(event, PathSuspect)]
