@@ -26,6 +26,9 @@ LOW_WATER = 256 * 1024
 _STREAM_LEN_HEADER = 15
 _MAX_WINDOWS = 16
 _INFINITY = float("inf")
+# Packets of new data for which a full window waits until so many, or so much of it, may go out together.
+_BURST = 6
+_BURST_PART = 1 / 16
 
 #: A packet number and a STREAM header, written in place.
 _put_number = struct.Struct("<Q").pack_into
@@ -136,7 +139,9 @@ class Outgoing:
         else:
             congestion = path.congestion
             available = int(congestion.window) - congestion.in_flight
-            if available < size:
+            if available < _BURST * size and (
+                available < size or (stream is not None and not other and self._wait_for_more(stream, available, size))
+            ):
                 congestion.limited = True
                 return self._mixed(path, now, 0) if acking else None
             slow_start = congestion.window < congestion.ssthresh
@@ -157,6 +162,17 @@ class Outgoing:
             elif streams.alone and stream.next < stream.end and not stream.fin_pending:
                 return self._small(stream, path, now)
         return self._mixed(path, now, room)
+
+    def _wait_for_more(self, stream: SendStream, available: int, size: int) -> bool:
+        """Whether what a nearly full window has room for had better wait for further acknowledgements.
+
+        Packets that go out one for one that is acknowledged find, in a full queue, the place that one of their own has
+        just left, and flows that send in small bursts, as the kernel's TCP does, find none.
+        """
+        path = self._session.path
+        assert path is not None
+        worth = min(_BURST * size, path.congestion.window * _BURST_PART)
+        return not stream.lost and available < worth <= stream.end - stream.next
 
     def _small(self, stream: SendStream, path: Path, now: float) -> Transmit:
         """One packet of new data of the only stream that has any, behind an acknowledgement if one is waiting."""
