@@ -18,6 +18,7 @@ import trio
 
 from ..errors import NetmeshError, SessionClosedError
 from ..node import streams
+from ..octets import octets
 from .ports import anyio_errors
 
 if TYPE_CHECKING:
@@ -236,13 +237,14 @@ class Sink:
 
     # asyncio
 
-    async def send(self, data: bytes) -> None:
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
         """Hand over; waits while too much was that the node did not take."""
         if self._sending:
             raise anyio.BusyResourceError("sending to")
         self._sending = True
         try:
             await anyio.lowlevel.checkpoint()
+            data = octets(data)
             size = len(data)
             if size <= _PIECE:
                 await self._hand_over(bytes(data))

@@ -259,7 +259,7 @@ class Peer(anyio.TypedAttributeProvider):
         )
         return Stream(self, service, self._port.bytes(stream))
 
-    async def send_datagram(self, service: str, data: bytes) -> None:
+    async def send_datagram(self, service: str, data: bytes | bytearray | memoryview) -> None:
         """Send an unreliable datagram to a service of the peer: at most once, in any order.
 
         Raises DatagramTooLargeError if it does not fit into one packet, PeerUnreachableError without a session.

@@ -13,6 +13,7 @@ import trio
 from ..errors import DatagramTooLargeError, NodeClosedError, PeerUnreachableError
 from ..events import PathKind, PathReport
 from ..identity import PeerId
+from ..octets import octets
 from ..paths.path import Path
 from ..session.streams import DEFAULT_PRIORITY
 from ..stats import PeerStats
@@ -136,7 +137,7 @@ class Peer:
             raise
         return stream
 
-    def send_datagram(self, service: str, data: bytes) -> None:
+    def send_datagram(self, service: str, data: bytes | bytearray | memoryview) -> None:
         """Send an unreliable datagram to a service of the peer: at most once, in any order, never waiting.
 
         Raises DatagramTooLargeError if it does not fit into one packet, PeerUnreachableError without a session.
@@ -145,6 +146,7 @@ class Peer:
         live = self.live
         if live is None:
             raise PeerUnreachableError(f"no session with {self.peer_id.short}; connect first")
+        data = octets(data)
         room = live.session.max_datagram_payload - len(name)
         if len(data) > room:
             raise DatagramTooLargeError(f"a datagram of {len(data)} bytes; {room} fit on the present path")

@@ -31,6 +31,8 @@ _SHOWN = 32  # bytes of a datagram in its repr
 @lru_cache(maxsize=256)
 def encode_service(service: str) -> bytes:
     """The bytes of a service name.  Raises AddressError unless it has 1 to 64 bytes of UTF-8."""
+    if not isinstance(service, str):
+        raise TypeError(f"a service is named by text, not {type(service).__name__}")
     try:
         name = service.encode()
     except UnicodeEncodeError:

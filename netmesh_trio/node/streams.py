@@ -9,6 +9,7 @@ import trio
 
 from ..errors import ServiceNotFoundError, StreamResetError
 from ..identity import PeerId
+from ..octets import octets
 from .waiting import WaitingPlace
 
 if TYPE_CHECKING:
@@ -124,7 +125,12 @@ class Stream(trio.abc.HalfCloseableStream):
             self._check_send()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send ``data``; returns once it is taken over for sending, which waits while the peer does not read."""
+        """Send ``data``; returns once it is taken over for sending, which waits while the peer does not read.
+
+        Any buffer will do, and goes out as the bytes that it has in memory.  Raises TypeError for everything else.
+        """
+        if type(data) is not bytes:
+            data = octets(data)
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
         await trio.lowlevel.checkpoint_if_cancelled()

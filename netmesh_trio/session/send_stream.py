@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from ..octets import octets
 from .ranges import RangeSet
 
 __all__ = ["SendStream"]
@@ -75,7 +76,12 @@ class SendStream:
         return self.fin_acked and self.base == self.end if self.reset_code is None else self.reset_acked
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data``.  Large ``bytes``, or views of some, are referred to, everything else is copied."""
+        """Append ``data``.  Large ``bytes``, or views of some, are referred to, everything else is copied.
+
+        Raises TypeError for what is not bytes; the stream is as it was then.
+        """
+        if type(data) is not bytes:
+            data = octets(data)
         size = len(data)
         if self.reset_code is not None:
             return

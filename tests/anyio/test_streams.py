@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import ssl
 
 import anyio
@@ -114,6 +115,21 @@ async def test_wrong_sizes() -> None:
         await near.send(b"")
         await near.send(b"x")
         assert await far.receive() == b"x"
+
+
+@both_backends
+async def test_only_bytes_are_sent_and_all_of_them() -> None:
+    async with stream_pair() as (near, far):
+        for wrong in ("text", "eof", None, [1]):
+            with pytest.raises(TypeError, match="can be sent"):
+                await near.send(wrong)  # type: ignore[arg-type]
+        wide = array.array("i", range(50_000))
+        got = bytearray()
+        async with anyio.create_task_group() as group:
+            group.start_soon(near.send, memoryview(wide))  # type: ignore[arg-type]
+            while len(got) < len(wide.tobytes()):
+                got += await far.receive()
+        assert got == wide.tobytes()
 
 
 @both_backends

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import array
 import gc
+from typing import Any
 
 import pytest
 import trio
@@ -130,6 +132,19 @@ async def test_bad_names(mesh: Mesh, autojump_clock: trio.testing.MockClock, nam
     with pytest.raises(AddressError, match="service name"):
         mesh.a.datagrams(name)
     with pytest.raises(AddressError, match="service name"):
+        peer.send_datagram(name, b"")
+
+
+@pytest.mark.parametrize("name", [b"echo", None, 3])
+async def test_names_are_text(mesh: Mesh, autojump_clock: trio.testing.MockClock, name: Any) -> None:
+    peer = await connect(mesh.a, mesh.b)
+    with pytest.raises(TypeError, match="named by text"):
+        await peer.open_stream(name)
+    with pytest.raises(TypeError, match="named by text"):
+        mesh.a.listen(name)
+    with pytest.raises(TypeError, match="named by text"):
+        mesh.a.datagrams(name)
+    with pytest.raises(TypeError, match="named by text"):
         peer.send_datagram(name, b"")
 
 
@@ -301,8 +316,15 @@ async def test_datagrams(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> 
         largest = bytes(peer.max_datagram_size)
         peer.send_datagram("news", largest)
         assert (await channel.receive()).payload == largest
-        with pytest.raises(DatagramTooLargeError, match="fit"):
-            peer.send_datagram("news", bytes(9000))
+        wide = array.array("i", range(100))
+        peer.send_datagram("news", memoryview(wide))
+        assert (await channel.receive()).payload == wide.tobytes()
+        for large in (bytes(9000), memoryview(array.array("d", range(1000)))):
+            with pytest.raises(DatagramTooLargeError, match="fit"):
+                peer.send_datagram("news", large)
+        for wrong in ("text", [1, 2]):
+            with pytest.raises(TypeError, match="can be sent"):
+                peer.send_datagram("news", wrong)  # type: ignore[arg-type]
     assert mesh.b.statistics().dropped_datagrams == 0
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import datetime
 import random
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -355,6 +357,37 @@ async def test_views_and_arrays_are_sent_as_they_were(mesh: Mesh, autojump_clock
             while len(got) < size:
                 got += await far.receive_some()
             assert bytes(got) == sent
+
+
+@pytest.mark.parametrize("size", [1, 3000, 100_000])
+async def test_wide_items_are_sent_as_the_bytes_they_are(
+    mesh: Mesh, autojump_clock: trio.testing.MockClock, size: int
+) -> None:
+    numbers = array.array("i", range(size))
+    async with stream_pair(mesh.a, mesh.b) as (near, far):
+        await near.send_all(memoryview(numbers))
+        await near.send_eof()
+        got = bytearray()
+        async for data in far:
+            got += data
+        assert got == numbers.tobytes()
+
+
+@pytest.mark.parametrize("wrong", ["text", "text" * 100_000, None, ["a"], 3])
+async def test_what_is_not_bytes_is_refused_and_hurts_nobody(
+    mesh: Mesh, autojump_clock: trio.testing.MockClock, wrong: Any
+) -> None:
+    async with stream_pair(mesh.a, mesh.b) as (near, far):
+        await near.send_all(b"first")
+        await settle()
+        with pytest.raises(TypeError, match="can be sent"):
+            await near.send_all(wrong)
+        await near.send_all(b"good")
+        await near.send_eof()
+        got = bytearray()
+        async for data in far:
+            got += data
+        assert got == b"firstgood"
 
 
 async def test_many_at_once_both_ways(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
