@@ -268,7 +268,9 @@ class Engine:
         if not session.authentic(data[skip : min(stride, len(data))]):
             session.stats.dropped_forged += 1
             return None
-        return session.add_path(key, via, now)
+        path = session.add_path(key, via, now)
+        path.credit = 0.0
+        return path
 
     # sessions
 

@@ -264,6 +264,9 @@ class LiveSession(Scheduled):
                     self._refuse(stream_id, CODE_NO_SERVICE)
                 return
             name += part
+        if stream_id not in session.streams.receiving:
+            del self._unnamed[stream_id]  # the peer reads no answer, and sends nothing but the name
+            return
         service = bytes(name[1:])
         listener = self.engine.services.listener(service)
         if listener is None:

@@ -15,13 +15,16 @@ from .rtt import RttEstimator
 if TYPE_CHECKING:
     from ..identity import PeerId
 
-__all__ = ["DirectKey", "Path", "PathKey", "PathKind"]
+__all__ = ["AMPLIFICATION", "DirectKey", "Path", "PathKey", "PathKind"]
 
 #: A direct path: the number of our socket, and the other side's address.
 DirectKey = tuple[int, Address]
 #: What tells a path from another: :data:`DirectKey`, or a circuit's 8-byte id.
 PathKey = DirectKey | bytes
 
+
+#: What an address that has not answered gets at most of what came from there, in bytes.
+AMPLIFICATION = 3
 
 # RFC 9002, section 6.1.  What follows is as in RACK (RFC 8985, section 6.2): both grow when packets that were taken for
 # lost arrive after all, to a round trip at most, and are as in the beginning after 16 losses without such a thing.
@@ -43,6 +46,7 @@ class Path:
         "chunk",
         "congestion",
         "created",
+        "credit",
         "cuts",
         "doubted_at",
         "eliciting_in_flight",
@@ -87,6 +91,9 @@ class Path:
         self.suspect: bool = False
         #: Gone for good: the circuit was closed.
         self.failed: bool = False
+        #: Bytes that may be sent while the peer has not answered here.  Somebody who sends us packets from an address
+        #: may only pretend to be there: he gets :data:`AMPLIFICATION` times what came (RFC 9000, section 8.1).
+        self.credit: float = float("inf")
         self.created: float = now
         self.last_received: float = now
         #: Since when something is under way without any of it being acknowledged.

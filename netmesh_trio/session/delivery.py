@@ -82,6 +82,8 @@ class Delivery:
                 self._delivered(record)
             else:
                 stream.on_acked(record.offset, packets * record.chunk, False)
+                if not stream.queued and stream.next < stream.end:
+                    session.streams.enqueue(stream)
                 if stream.fin:
                     session.forget_if_done(stream.id)
         if newest.last > path.largest_acked:
@@ -110,6 +112,8 @@ class Delivery:
         for frame in record.frames:
             if isinstance(frame, StreamData):
                 frame.stream.on_acked(frame.offset, frame.length, frame.fin)
+                if not frame.stream.queued and frame.stream.next < frame.stream.end:
+                    self._session.streams.enqueue(frame.stream)
                 if frame.stream.fin:
                     self._session.forget_if_done(frame.stream.id)
             elif isinstance(frame, Reset):

@@ -114,6 +114,10 @@ class Outgoing:
                 # with what came in till now: if the old path died, only the rest has to be sent again
                 plain = session.acks.encode(now) + plain
             size = len(plain) + path.overhead
+            if not path.validated and not path.trains:
+                if path.credit < size:
+                    continue
+                path.credit -= size
             packet = path.prefix + self.seal(plain, path, now)
             session.stats.bytes_sent += size
             return Transmit(path, (packet,), size, size)

@@ -9,16 +9,15 @@ from .ranges import RangeSet
 
 __all__ = ["PieceBudget", "ReceiveStream"]
 
-# Runs that one stopped stream may have: nobody reads them, so there is nothing but the runs.
-_MAX_RUNS = 4096
 # In-order pieces below this size are gathered: objects would cost more than the bytes in them.
 _SMALL = 256
 _GATHER = 4096
 
 
 class PieceBudget:
-    """Pieces that all streams of a session together hold out of order.  A full window of ordinary packets stays far
-    below the limit; tiny pieces, of which each costs more than its bytes, do not."""
+    """Pieces that all streams of a session together hold out of order, or know to have come though nobody reads them.
+    A full window of ordinary packets stays far below the limit; tiny pieces, of which each costs more than its bytes,
+    do not."""
 
     __slots__ = ("limit", "used")
 
@@ -33,6 +32,7 @@ class ReceiveStream:
 
     __slots__ = (
         "_budget",
+        "_charged",
         "_chunks",
         "_held",
         "_pieces",
@@ -59,6 +59,7 @@ class ReceiveStream:
         #: We asked the peer to stop; what still comes is acknowledged and thrown away.
         self.stop_code: int | None = None
         self._budget = budget or PieceBudget()
+        self._charged = 0
         self._chunks: deque[bytes | bytearray] = deque()
         self._pieces: dict[int, bytes] = {}
         self._held = RangeSet()
@@ -102,8 +103,7 @@ class ReceiveStream:
             self._held.add(max(offset, self.next), end)
             if self._held.starts[0] == self.next:
                 self.next = self._held.forget_lowest(1)
-            if len(self._held) > _MAX_RUNS:
-                raise DecodeError("stream in too many pieces")
+            self._charge(len(self._held))
             return grown
         if offset == self.next and not self._pieces:
             if stop - start < _SMALL and self._chunks:
@@ -112,26 +112,29 @@ class ReceiveStream:
                 self._chunks.append(plain[start:stop])
             self.next = end
             return grown
-        budget = self._budget
         for low, high in self._held.missing(max(offset, self.next), end):
             self._held.add(low, high)
             self._pieces[low] = plain[start + low - offset : start + high - offset]
-            budget.used += 1
         while (piece := self._pieces.pop(self.next, None)) is not None:
-            budget.used -= 1
             if len(piece) < _SMALL and self._chunks:
                 self._append_small(piece)
             else:
                 self._chunks.append(piece)
             self.next += len(piece)
-        if budget.used > budget.limit:
-            raise DecodeError("streams in too many pieces")
+        self._charge(len(self._pieces))
         if self._held and self._held.starts[0] < self.next:
             if self._held.stops[0] <= self.next:
                 self._held.forget_lowest(1)
             else:
                 self._held.starts[0] = self.next
         return grown
+
+    def _charge(self, pieces: int) -> None:
+        budget = self._budget
+        budget.used += pieces - self._charged
+        self._charged = pieces
+        if budget.used > budget.limit:
+            raise DecodeError("streams in too many pieces")
 
     def _append_small(self, piece: bytes) -> None:
         last = self._chunks[-1]
@@ -159,10 +162,13 @@ class ReceiveStream:
     def discard(self) -> int:
         """Forget what was not read; return how many bytes the session's window gets back for it."""
         self._chunks.clear()
-        self._budget.used -= len(self._pieces)
         self._pieces.clear()
         if self.reset_code is not None and self.final_size is not None:
             self.next = self.final_size
+            self._held = RangeSet()
+        # of a stream that goes on, which runs have come is still to be known
+        self._budget.used += len(self._held) - self._charged
+        self._charged = len(self._held)
         freed = self.next - self.consumed
         self.consumed = self.next
         return freed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidTag
 
-from ..paths.path import Path
+from ..paths.path import AMPLIFICATION, Path
 from ..wire import frames
 from ..wire.errors import DecodeError
 from ..wire.packets import DATA_HEADER_SIZE, DATA_OVERHEAD, data_prefix, unpack_data_header
@@ -64,6 +64,8 @@ class Receiving:
         stats.packets_received += authentic
         stats.bytes_received += at
         if authentic:
+            if not path.validated:
+                path.credit += AMPLIFICATION * at
             session.heard(path, newer, now)
         return at
 

@@ -32,6 +32,7 @@ class SendStream:
         "fin_pending",
         "id",
         "limit",
+        "most",
         "next",
         "priority",
         "queued",
@@ -41,10 +42,12 @@ class SendStream:
         "stop_code",
     )
 
-    def __init__(self, stream_id: int, limit: int, priority: int) -> None:
+    def __init__(self, stream_id: int, limit: int, priority: int, most: int = 1 << 62) -> None:
         self.id: int = stream_id
         #: The highest offset that the peer lets us send (flow control).
         self.limit: int = limit
+        #: Bytes that may be under way, whatever the peer allows: all after one that it never acknowledges is kept.
+        self.most: int = most
         self.priority: int = priority
         self.base: int = 0
         self.next: int = 0
@@ -125,7 +128,7 @@ class SendStream:
             return True
         if self.next == self.end:
             return self.fin_pending
-        return credit > 0 and self.next < self.limit
+        return credit > 0 and self.next < self.limit and self.next < self.base + self.most
 
     def read(self, start: int, stop: int) -> bytes | bytearray | memoryview:
         """The bytes ``[start, stop)``, which are not acknowledged yet."""
@@ -149,7 +152,8 @@ class SendStream:
         Returns runs, in order: ``(buffer, where in it, how many pieces)``.
         """
         starts = self._starts
-        left = min(count, min(self.end - self.next, credit, self.limit - self.next) // chunk)
+        allowed = min(self.end - self.next, credit, self.limit - self.next, self.base + self.most - self.next)
+        left = min(count, allowed // chunk)
         runs: list[tuple[bytes | bytearray | memoryview, int, int]] = []
         at = bisect_right(starts, self.next) - 1
         while left > 0:
@@ -190,7 +194,7 @@ class SendStream:
                 self.fin_pending = False
             return start, self.read(start, end), fin, False
         start = self.next
-        end = min(self.end, start + room, start + credit, max(start, self.limit))
+        end = min(self.end, start + room, start + credit, max(start, min(self.limit, self.base + self.most)))
         data = self.read(start, end) if end > start else b""
         self.next = end
         fin = self.fin_pending and end == self.end

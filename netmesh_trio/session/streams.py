@@ -27,6 +27,8 @@ _MAX_TOLD = 64
 # Packets that a stream may send in a row while others wait, by priority 0 to 7.
 _QUOTA = (2, 4, 8, 16, 32, 64, 128, 256)
 DEFAULT_PRIORITY = 3
+# Bytes of one stream that may be under way however small our own windows are, which else say it: four of them.
+_MOST_SENT = 4 << 20
 #: In a list of streams whose limit is to be told: the session itself.
 SESSION = -1
 
@@ -65,6 +67,7 @@ class StreamTable:
         self._session_window = session_window
         self.receive_limit: int = session_window
         self._stream_window = stream_window
+        self._most_sent = max(4 * stream_window, _MOST_SENT)
         #: Streams (or :data:`SESSION`) whose limits are to be told to the peer.
         self.window_dirty: set[int] = set()
         #: Streams of ours whose window the peer told: they found a taker.
@@ -87,7 +90,7 @@ class StreamTable:
         return stream_id
 
     def _add(self, stream_id: int, priority: int = DEFAULT_PRIORITY) -> None:
-        self.sending[stream_id] = SendStream(stream_id, self._peer_stream_limit, priority)
+        self.sending[stream_id] = SendStream(stream_id, self._peer_stream_limit, priority, self._most_sent)
         self.receiving[stream_id] = ReceiveStream(stream_id, self._stream_window, self._budget)
 
     def arrived(self, stream_id: int) -> bool:
@@ -170,8 +173,9 @@ class StreamTable:
                 self.accepted.add(stream.id)
                 self.enqueue(stream)
         if session > self.send_limit:
+            held = self.send_limit <= self.sent  # only then has any left the line for it
             self.send_limit = session
-            for stream in self.sending.values():
+            for stream in self.sending.values() if held else ():
                 if stream.next < stream.end:
                     self.enqueue(stream)
         more = streams > self.open_limit

@@ -258,3 +258,64 @@ async def test_a_member_that_opens_circuits_without_end_is_bounded(world: World,
     await trio.sleep(60)
     assert len(relay.node._table) == 0
     assert b.engine.endpoints == {}
+
+
+async def test_a_stream_that_is_over_when_its_name_is_read_harms_nothing(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """The peer reads no answer, acknowledges our reset, and then sends the name and the end."""
+    b = await world.start("b")
+    a = await world.start("a", [b])
+    await trio.sleep(1)
+    live = a.engine.sessions[next(iter(a.engine.sessions))]
+    session = live.session
+    there, back = Pattern(1, 1000), Pattern(2, 1000)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve_exchange, b, back, there, [])
+        for _ in range(3):
+            sid = session.open_stream(3)
+            assert sid is not None
+            session.stop_stream(sid, 1)
+            live.drive()
+            await trio.sleep(0.5)
+            session.write(sid, b"\x08exchange")
+            session.finish(sid)
+            live.drive()
+            await trio.sleep(0.5)
+            assert not session.streams.sending
+            assert not b.engine.sessions[session.remote_index].streams
+            assert not b.engine.sessions[session.remote_index]._unnamed
+        await exchange(await (await a.node.connect(b.id)).open_stream("exchange"), there, back)
+
+
+@pytest.mark.parametrize("repeat", [1, 20])
+async def test_an_address_that_only_the_peer_vouches_for_gets_three_times_what_came(
+    world: World, autojump_clock: MockClock, repeat: int
+) -> None:
+    net = world.net
+    b = await world.start("b")
+    a = await world.start("a", [b])
+    await trio.sleep(1)
+    victim = net.host("v")
+    got: list[int] = []
+
+    def record(packet: Packet) -> Verdict:
+        if packet.destination.host == victim.address:
+            got.append(len(packet.data))
+        return Verdict()
+
+    net.on_packet = record
+    session = a.session(b)
+    assert session is not None
+    assert session.path is not None
+    sent = 0
+    for port in range(1000, 1010):
+        for _ in range(repeat):
+            plain = bytes((frames.PATH_CHALLENGE,)) + bytes(8)
+            packet = session.out.seal(plain, session.path, trio.current_time())
+            sent += len(packet)
+            net.inject(packet, Address(victim.address, port), Address(b.host.address, 4650))
+        await trio.sleep(0.1)
+    await trio.sleep(20)
+    assert 0 < sum(got) <= 3 * sent
+    assert session.closed is None

@@ -149,17 +149,45 @@ def test_tiny_pieces_out_of_order_exhaust_a_budget_that_the_streams_share() -> N
     assert budget.used == 100
     with pytest.raises(DecodeError, match="pieces"):
         push(streams[0], 1000, b"x")
+    streams[0].reset(5, 2000)
     streams[0].discard()
     assert budget.used == 50
 
 
-def test_tiny_pieces_of_a_stopped_stream_are_bounded() -> None:
-    stream = ReceiveStream(0, 1 << 20)
-    stream.stop_code = 1
-    for i in range(4096):
+def test_what_came_for_a_stopped_stream_counts_until_it_ends() -> None:
+    budget = PieceBudget(100)
+    stream, other = (ReceiveStream(i, 1 << 20, budget) for i in range(2))
+    for i in range(50):
         push(stream, 1 + 2 * i, b"x")
+    stream.stop_code = 1
+    stream.discard()
+    assert budget.used == 50
+    for i in range(50, 99):
+        push(stream, 1 + 2 * i, b"x")
+    push(other, 1, b"x")
+    assert budget.used == 100
     with pytest.raises(DecodeError, match="pieces"):
         push(stream, 10_001, b"x")
+    stream = ReceiveStream(2, 1 << 20, budget)
+    stream.stop_code = 1
+    budget.used = 0
+    for i in range(50):
+        push(stream, 1 + 2 * i, b"x")
+    push(stream, 0, bytes(101))
+    assert (stream.next, budget.used) == (101, 0)
+
+
+def test_a_reset_stream_keeps_nothing() -> None:
+    budget = PieceBudget()
+    stream = ReceiveStream(0, 1 << 20, budget)
+    for i in range(1000):
+        push(stream, 1 + 2 * i, b"x")
+    stream.reset(5, 3000)
+    assert stream.discard() == 3000
+    assert budget.used == 0
+    assert not stream._held
+    push(stream, 2500, b"late")
+    assert not stream._held
 
 
 def test_tiny_pieces_in_order_are_gathered() -> None:

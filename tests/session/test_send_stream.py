@@ -122,6 +122,24 @@ def test_the_peers_limit_holds_back_new_data_but_not_lost() -> None:
     assert not stream.sendable(HUGE)
 
 
+def test_a_peer_that_never_acknowledges_the_beginning_gets_no_more_than_so_much() -> None:
+    stream = SendStream(0, HUGE, 3, 10_000)
+    stream.write(bytes(50_000))
+    offset, data, _, _ = stream.take(1000, HUGE)
+    sent = [(offset, len(data))]
+    while stream.sendable(HUGE):
+        for _, _, pieces in stream.take_bulk(1000, 4, HUGE):
+            sent += [(stream.next - (pieces - i) * 1000, 1000) for i in range(pieces)]
+    assert stream.next == 10_000
+    for offset, length in sent[1:]:
+        stream.on_acked(offset, length, False)
+    assert not stream.sendable(HUGE)
+    assert len(stream.take(5000, HUGE)[1]) == 0
+    stream.on_acked(*sent[0], False)
+    assert stream.sendable(HUGE)
+    assert len(stream.take(20_000, HUGE)[1]) == 10_000
+
+
 def test_a_lost_end_is_sent_again_alone_if_the_data_arrived() -> None:
     stream = SendStream(0, HUGE, 3)
     stream.write(b"abc")

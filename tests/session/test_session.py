@@ -125,6 +125,16 @@ def test_a_stream_that_a_late_packet_completes_is_forgotten() -> None:
     assert not b.streams.sending
 
 
+def test_a_sender_goes_on_when_what_it_waited_for_is_acknowledged() -> None:
+    """It keeps no more under way than its own limit, which is far below the peer's window here."""
+    pair = Pair(wire=Wire(loss=0.05))
+    sid = pair.a.open_stream(3)
+    assert sid is not None
+    pair.a.streams.sending[sid].most = 10_000
+    data = random.Random(1).randbytes(500_000)
+    assert pair.transfer(data, sid) == data
+
+
 def test_replays_and_forgeries_are_counted_and_harmless() -> None:
     pair = Pair(wire=Wire(duplicate=1.0))
     data = bytes(100_000)
