@@ -89,7 +89,9 @@ class PathChanged:
 
     peer_id: PeerId
     path: PathReport
-    #: Why it changed: ``"better"``, ``"silent"`` (the old one did not answer), ``"gone"``, ``"followed"``.
+    #: Why it changed: ``"better"``, ``"followed"`` (the peer, which opened the session, found it better), ``"silent"``
+    #: (the old one did not answer), ``"gone"`` (the old one is no more), ``"session"`` (another session with the peer
+    #: took over for new streams, as when both dialed at once).
     reason: str
 
     def __repr__(self) -> str:

@@ -86,6 +86,18 @@ async def _nobody(peer_id: PeerId) -> None:
     raise PeerUnreachableError(f"this node does not dial {peer_id.short}")
 
 
+def _why_changed(before: LiveSession, old: Path, live: LiveSession) -> str:
+    """Why data left the path ``old`` of one session for a path of ``live``; as in :class:`PathChanged`."""
+    if old.failed or before.session.closed is not None:
+        return "gone"
+    if old.suspect:
+        return "silent"
+    if before is not live:
+        return "session"
+    # the side that opened a session chooses among paths that work
+    return "better" if live.session.initiator else "followed"
+
+
 class Engine:
     """State and loops of one node."""
 
@@ -308,6 +320,7 @@ class Engine:
         peer.choose()
         self._limit_sessions(peer)
         live.tell_services()
+        self.tell_path(peer)
         peer.wake()
         dial = self.handshakes.dialing.get(peer.peer_id)
         if dial is not None:
@@ -366,12 +379,14 @@ class Engine:
                 relay = self.endpoints.pop(circuit_id, None)
                 if relay is not None:
                     self.on_circuit_unused(circuit_id, relay)
-        if was is live and peer.live is None:
-            closed = session.closed
-            reason = live.why_closed or (closed.why if closed else "closed")
-            peer.announced = False
-            self.log.info("%s is disconnected: %s", peer.peer_id.short, reason, peer=peer.peer_id)
-            self.events.emit(PeerDisconnected(peer_id=peer.peer_id, reason=reason))
+        if peer.live is not None:
+            self.tell_path(peer)
+        elif was is live:
+            if peer.told is not None:
+                peer.told = None
+                reason = live.reason
+                self.log.info("%s is disconnected: %s", peer.peer_id.short, reason, peer=peer.peer_id)
+                self.events.emit(PeerDisconnected(peer_id=peer.peer_id, reason=reason))
             self.on_neighbor_gone(peer.peer_id)
         if not peer.sessions:
             self.peers.pop(peer.peer_id, None)
@@ -382,30 +397,43 @@ class Engine:
 
     def path_active(self, live: LiveSession, event: PathActive) -> None:
         """A session's data takes another path."""
-        peer = live.peer
-        path = peer.report(event.path)
-        if not peer.announced and peer.live is live:
-            peer.announced = True
-            self.log.info("%s is connected, %s", peer.peer_id.short, path, peer=peer.peer_id, path=path)
-            self.events.emit(PeerConnected(peer_id=peer.peer_id, path=path))
-        elif event.old is not None:
-            failed = event.old.suspect or event.old.failed
-            self.counters.path_failovers += failed
-            if failed:
-                self.traversal.record_path_failover()
-            reason = "gone" if event.old.failed else "silent" if failed else "better"
-            self.log.info("%s is now %s (%s)", peer.peer_id.short, path, reason, peer=peer.peer_id, path=path)
-            if peer.live is live:
-                self.events.emit(PathChanged(peer_id=peer.peer_id, path=path, reason=reason))
-            if event.old.kind is PathKind.DIRECT and event.path.kind is PathKind.RELAYED:
-                self.on_lost_direct(live, event.old)
-        if event.old is None and event.path.kind is PathKind.RELAYED:
+        path, old = event
+        if old is not None and (old.suspect or old.failed):
+            self.counters.path_failovers += 1
+            self.traversal.record_path_failover()
+        if live.peer.live is live:
+            self.tell_path(live.peer)
+        if old is not None and old.kind is PathKind.DIRECT and path.kind is PathKind.RELAYED:
+            self.on_lost_direct(live, old)
+        if old is None and path.kind is PathKind.RELAYED:
             self.on_new_session(live)
-        if event.path.kind is PathKind.DIRECT and (event.old is None or event.old.kind is PathKind.RELAYED):
+        if path.kind is PathKind.DIRECT and (old is None or old.kind is PathKind.RELAYED):
             self.on_new_neighbor(live)
-        self.on_path_changed(live, event.path)
         self.on_neighbors_changed()
-        peer.wake()
+        live.peer.wake()
+
+    def tell_path(self, peer: Peer) -> None:
+        """Another session with a peer, or another path of it, is the present one: tell the program if its data takes
+        another way than it was last told, whichever of the two brought that about."""
+        live = peer.live
+        path = live.session.path if live is not None else None
+        if live is None or path is None or self.closing:
+            return  # the next path is compared with what was told
+        told = peer.told
+        peer.told = live, path
+        self.on_path_changed(live, path)
+        report = peer.report(path)
+        if told is None:
+            self.log.info("%s is connected, %s", peer.peer_id.short, report, peer=peer.peer_id, path=report)
+            self.events.emit(PeerConnected(peer_id=peer.peer_id, path=report))
+            return
+        before, old = told
+        if before is not live and (path.address, path.via) == (old.address, old.via):
+            return  # two sessions on one way
+        if path is not old:
+            reason = _why_changed(before, old, live)
+            self.log.info("%s is now %s (%s)", peer.peer_id.short, report, reason, peer=peer.peer_id, path=report)
+            self.events.emit(PathChanged(peer_id=peer.peer_id, path=report, reason=reason))
 
     def path_validated(self, live: LiveSession, path: Path) -> None:
         """The peer answered on a path."""

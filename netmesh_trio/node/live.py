@@ -85,6 +85,13 @@ class LiveSession(Scheduled):
         path = self.session.path
         return path is not None and path.kind is PathKind.RELAYED
 
+    @property
+    def reason(self) -> str:
+        """Why it is over, as in :class:`~netmesh_trio.SessionClosedError`."""
+        closed = self.session.closed
+        why = self.why_closed or (closed.why if closed is not None else "closed")
+        return "closed" if why == "left" else why
+
     def closed_error(self) -> SessionClosedError:
         """What a stream of this session raises now that it is over."""
         closed = self.session.closed
@@ -98,7 +105,7 @@ class LiveSession(Scheduled):
         }[why]
         if closed is not None and closed.detail:
             text += f" ({closed.detail})"
-        return SessionClosedError(text, "closed" if why == "left" else why)
+        return SessionClosedError(text, self.reason)
 
     def drive(self, now: float | None = None) -> None:
         """Send what may be sent, handle what was reported, and set the timer; ``now``, if the caller knows it."""

@@ -42,8 +42,8 @@ class Peer:
         self.live: LiveSession | None = None
         #: Why the last attempt at a direct path failed.  (For the node.)
         self.failure: TraversalError | None = None
-        #: Whether its connection was reported.  (For the node.)
-        self.announced = False
+        #: What the program was last told of where its data goes: session and path.  (For the node.)
+        self.told: tuple[LiveSession, Path] | None = None
         self._changed = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:

@@ -88,10 +88,6 @@ class Upgrader:
             if self._rendezvous.standing(peer_id) != running.standing:
                 running.scope.cancel()  # it sends to where one of the two is no more
 
-    @staticmethod
-    def _is_relayed(peer: Peer) -> bool:
-        return peer.live is not None and peer.live.relayed
-
     async def run(self) -> None:
         """Begin attempts when they are due, for ever.  The side that opened the session begins, the other answers."""
         while True:
@@ -101,11 +97,10 @@ class Upgrader:
             if self._automatic:
                 for peer in list(self._relayed.values()):
                     live = peer.live
-                    if not any(other.relayed for other in peer.sessions):
-                        del self._relayed[peer.peer_id]
-                    if live is None or not live.session.initiator or not self._is_relayed(peer):
+                    if live is None or not live.relayed:
+                        del self._relayed[peer.peer_id]  # it comes back when that changes
                         continue
-                    if peer.peer_id in self._running:
+                    if not live.session.initiator or peer.peer_id in self._running:
                         continue
                     if self._backoff.ready(peer.peer_id, now):
                         self._stats.record_upgrade_attempt()
@@ -151,7 +146,7 @@ class Upgrader:
         """See :meth:`Node.connect_direct`; there is a session."""
         error: TraversalError | None = None
         live = peer.live
-        if live is not None and self._is_relayed(peer):
+        if live is not None and live.relayed:
             running = self._running.get(peer.peer_id) or self._begin(live, background=False)
             await running.done.wait()
             error = running.error
