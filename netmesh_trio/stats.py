@@ -36,6 +36,7 @@ class NodeStats:
     dropped_datagrams: int
     #: Datagrams that the operating system did not take.
     send_errors: int
+    #: The same as in :class:`~netmesh_trio.traversal.TraversalStatsSnapshot`.
     path_failovers: int
     relayed_packets: int
     relayed_bytes: int

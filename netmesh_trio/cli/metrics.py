@@ -104,7 +104,7 @@ def render(node: Node) -> str:
     family(
         "time_to_direct_seconds",
         "histogram",
-        "From the first session with a peer to a direct path.",
+        "From the first session with a peer, or the search, to a direct path.",
         [*buckets, ("_count", histogram.count), ("_sum", histogram.sum)],
     )
     return "\n".join([*lines, "# EOF"]) + "\n"

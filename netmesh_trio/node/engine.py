@@ -65,7 +65,6 @@ class Counters:
     dropped_control: int = 0
     unknown_subprotocol: int = 0
     invalid_control: int = 0
-    path_failovers: int = 0
     # of sessions that are over
     packets_received: int = 0
     packets_sent: int = 0
@@ -164,6 +163,7 @@ class Engine:
         self.on_lost_direct: Callable[[LiveSession, Path], None] = lambda *_: None
         self.on_circuit_unused: Callable[[bytes, PeerId], None] = lambda *_: None
         self.on_stranger: Callable[[LiveSession], None] = lambda _: None
+        self.on_turned_direct: Callable[[LiveSession], None] = lambda _: None
         self.on_path_changed: Callable[[LiveSession, Path], None] = lambda *_: None
         self.on_network_changed: Callable[[], None] = lambda: None
         self.on_peer_moved: Callable[[PeerId], None] = lambda _: None
@@ -399,15 +399,17 @@ class Engine:
         """A session's data takes another path."""
         path, old = event
         if old is not None and (old.suspect or old.failed):
-            self.counters.path_failovers += 1
             self.traversal.record_path_failover()
+        turned_direct = path.kind is PathKind.DIRECT and (old is None or old.kind is PathKind.RELAYED)
+        if turned_direct:
+            self.on_turned_direct(live)
         if live.peer.live is live:
             self.tell_path(live.peer)
         if old is not None and old.kind is PathKind.DIRECT and path.kind is PathKind.RELAYED:
             self.on_lost_direct(live, old)
         if old is None and path.kind is PathKind.RELAYED:
             self.on_new_session(live)
-        if path.kind is PathKind.DIRECT and (old is None or old.kind is PathKind.RELAYED):
+        if turned_direct:
             self.on_new_neighbor(live)
         self.on_neighbors_changed()
         live.peer.wake()

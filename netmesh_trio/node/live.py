@@ -51,6 +51,7 @@ class LiveSession(Scheduled):
         "peer",
         "remote_services",
         "retired",
+        "searched",
         "session",
         "streams",
         "touched",
@@ -69,6 +70,8 @@ class LiveSession(Scheduled):
         self._services_version = 0
         #: Another session with the peer took over; this one ends when its streams do.
         self.retired: bool = False
+        #: A direct path was looked for, or there.
+        self.searched: bool = False
         self.touched: bool = False
         #: Something waits in :class:`~netmesh_trio.node.bursts.Bursts`.
         self.bursting: bool = False

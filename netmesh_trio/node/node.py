@@ -291,7 +291,7 @@ class Node:
             refused_streams=engine.services.refused_streams,
             dropped_datagrams=engine.services.dropped_datagrams,
             send_errors=sum(s.send_errors for s in engine.sockets),
-            path_failovers=counters.path_failovers,
+            path_failovers=engine.traversal.snapshot().path_failovers,
             relayed_packets=relay.forwarded_packets,
             relayed_bytes=relay.forwarded_bytes,
             relay_dropped=relay.dropped_unknown + relay.dropped_over_budget,

@@ -70,10 +70,13 @@ class _Attempt:
     """An attempt of ours, and what came in for it."""
 
     punch_id: bytes
+    live: LiveSession
     told: trio.Event = attrs.field(factory=trio.Event)
     answered: trio.Event = attrs.field(factory=trio.Event)
     introduction: PunchIntroduce | None = None
     rejection: RejectReason | None = None
+    #: It was introduced and gave a direct path, which is counted.
+    succeeded: bool = False
     #: Why it failed, if nothing better is known in the end.
     failure: TraversalError | None = None
 
@@ -163,6 +166,7 @@ class Rendezvous:
             self._nursery.start_soon(self._answer_introduction, message)
         elif attempt is not None:
             attempt.introduction = message
+            self._stats.record_punch_attempt()
             attempt.answered.set()
 
     def _on_reject(self, live: LiveSession, message: PunchReject) -> None:
@@ -259,7 +263,7 @@ class Rendezvous:
         known = self._store.get(live.peer.peer_id)
         if known is not None and "nat-traversal" not in known.tags:
             raise UnsupportedError("the peer does not take part in the search for shorter paths")
-        attempt = _Attempt(self._engine.random_bytes(PUNCH_ID_SIZE))
+        attempt = _Attempt(self._engine.random_bytes(PUNCH_ID_SIZE), live)
         self._attempts[attempt.punch_id] = attempt
         try:
             with trio.move_on_after(self._config.punch_deadline):
@@ -275,12 +279,22 @@ class Rendezvous:
         if live.session.closed is not None:
             raise PeerNotReachableError("the session ended meanwhile")
         if path is not None and path.kind is PathKind.DIRECT:
-            if attempt.introduction is not None:
-                self._stats.record_punch_success()
+            self._count_success(attempt)  # if the introduction came with the last packet
             return path
-        if attempt.introduction is not None:
+        if attempt.introduction is not None and not attempt.succeeded:
             self._stats.record_punch_timeout()
         raise attempt.failure or PunchFailedError("no probe was answered in time")
+
+    def turned_direct(self, live: LiveSession) -> None:
+        """A session's data takes a direct path: count the punch that gave it, before anybody learns of the path."""
+        for attempt in self._attempts.values():
+            if attempt.live is live:
+                self._count_success(attempt)
+
+    def _count_success(self, attempt: _Attempt) -> None:
+        if attempt.introduction is not None and not attempt.succeeded:
+            attempt.succeeded = True
+            self._stats.record_punch_success()
 
     async def _try(self, live: LiveSession, attempt: _Attempt) -> None:
         """Everything that an attempt does; returns when nothing more can come of it."""
@@ -330,7 +344,6 @@ class Rendezvous:
             with trio.move_on_after(_ANSWER_TIME):
                 await attempt.answered.wait()
             if attempt.introduction is not None:
-                self._stats.record_punch_attempt()
                 attempt.failure = None
                 await trio.sleep(attempt.introduction.delay)
                 await self._train(live, [attempt.introduction.reflex])

@@ -28,6 +28,13 @@ _RESET_PERIOD = 10.0
 class _Running:
     """An attempt under way; whoever wants the same waits for it."""
 
+    live: LiveSession
+    #: Nobody called for it.
+    background: bool
+    #: Seconds on the clock from which on the time to a direct path counts.
+    since: float
+    #: It gave a direct path, which is counted.
+    succeeded: bool = False
     done: trio.Event = attrs.field(factory=trio.Event)
     error: TraversalError | None = None
     #: Whether a network changed meanwhile: then its failure says nothing about the next attempt.
@@ -55,6 +62,7 @@ class Upgrader:
         self._relayed: dict[PeerId, Peer] = {}
         self._wake = trio.Event()
         engine.on_path_changed = self._path_changed
+        engine.on_turned_direct = self._turned_direct
         engine.on_network_changed = self.network_changed
         engine.on_peer_moved = self.peer_changed
 
@@ -66,6 +74,17 @@ class Upgrader:
         else:
             self._relayed[peer.peer_id] = peer
             self._wake.set()
+
+    def _turned_direct(self, live: LiveSession) -> None:
+        """A session's data takes a direct path from now on: count what led there, before anybody learns of it."""
+        live.searched = True
+        self._rendezvous.turned_direct(live)
+        running = self._running.get(live.peer.peer_id)
+        if running is not None and running.live is live and not running.succeeded:
+            running.succeeded = True
+            if running.background:
+                self._stats.record_upgrade_success()
+            self._stats.record_time_to_direct(self._engine.now() - running.since)
 
     def network_changed(self) -> None:
         """Our NAT or our addresses are others than before: what failed may work now."""
@@ -111,11 +130,15 @@ class Upgrader:
                 await self._wake.wait()
 
     def _begin(self, live: LiveSession, *, background: bool) -> _Running:
-        running = self._running[live.peer.peer_id] = _Running()
-        self._nursery.start_soon(self._attempt, live, running, background)
+        first = background and not live.searched
+        since = live.session.created if first else self._engine.now()
+        live.searched = True
+        running = self._running[live.peer.peer_id] = _Running(live, background, since)
+        self._nursery.start_soon(self._attempt, running)
         return running
 
-    async def _attempt(self, live: LiveSession, running: _Running, background: bool) -> None:
+    async def _attempt(self, running: _Running) -> None:
+        live = running.live
         peer = live.peer
         try:
             while True:
@@ -132,10 +155,6 @@ class Upgrader:
                 peer.failure = error
                 self._engine.log.info("no direct path to %s for now: %s", peer.peer_id.short, error, peer=peer.peer_id)
                 self._backoff.failed(peer.peer_id, self._engine.now())
-        else:
-            if background:
-                self._stats.record_upgrade_success()
-            self._stats.record_time_to_direct(self._engine.now() - live.session.created)
         finally:
             del self._running[peer.peer_id]
             running.done.set()

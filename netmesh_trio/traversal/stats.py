@@ -72,7 +72,8 @@ class TraversalStatsSnapshot:
     upgrades_succeeded: int = 0
     #: Sessions that left a path which did not answer any more.
     path_failovers: int = 0
-    #: Seconds from the first session with a peer, or from the call, to a direct path.
+    #: Seconds to a direct path, from the first session with a peer, or from the call that looked for it.  A search in
+    #: the background that was not a session's first counts from its own beginning.
     time_to_direct: Histogram = attrs.field(factory=Histogram)
 
     @property
@@ -180,6 +181,6 @@ class TraversalStats:
         self._path_failovers += 1
 
     def record_time_to_direct(self, seconds: float) -> None:
-        """A session that began on a relay is on a direct path after so many seconds."""
+        """A session that was on a relay is on a direct path after so many seconds."""
         self._time_counts[bisect_left(TIME_TO_DIRECT_BOUNDS, seconds)] += 1
         self._time_sum += seconds

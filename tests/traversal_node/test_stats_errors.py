@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from netmesh_trio import NodeConfig, PathKind
+from netmesh_trio.node.live import LiveSession
 from netmesh_trio.traversal import (
     PeerNotReachableError,
     PunchFailedError,
@@ -19,7 +20,7 @@ from netmesh_trio.traversal import (
     UnsupportedError,
 )
 from netmesh_trio.traversal.mediation import Coordinator
-from netmesh_trio.traversal.rendezvous import PunchReject, RejectReason
+from netmesh_trio.traversal.rendezvous import PunchIntroduce, PunchReject, RejectReason
 from tests.traversal_node.lab import Lab, open_lab, until
 
 MANUAL = NodeConfig(traversal=TraversalConfig(auto_direct_upgrade=False))
@@ -200,6 +201,63 @@ async def test_upgrades_in_the_background(autojump_clock: trio.testing.MockClock
         assert stats.time_to_direct.count == 1
 
 
+async def test_counted_before_anybody_learns_of_the_path(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_lab() as lab:
+        peer = await lab.connect()
+        await peer.wait_direct()
+        stats = lab.a.node.traversal_stats()
+        assert (stats.punches_attempted, stats.punches_succeeded) == (1, 1)
+        assert (stats.upgrades_attempted, stats.upgrades_succeeded) == (1, 1)
+        assert stats.time_to_direct.count == 1
+        await lab.a.node.connect_direct(lab.b.node.peer_id)
+        await trio.sleep(6.0)
+        assert lab.a.node.traversal_stats() == stats, "and only once"
+
+
+async def test_an_introduction_in_the_moment_of_success(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is handled right after the path turned direct: attempted and succeeded, never only the latter."""
+    async with open_lab(config_a=MANUAL) as lab:
+        rendezvous = lab.a.rendezvous
+        handle, wait = rendezvous._on_introduce, rendezvous._until_direct
+        late: list[tuple[LiveSession, PunchIntroduce]] = []
+
+        async def until_direct(live: LiveSession, scope: trio.CancelScope) -> None:
+            await wait(live, scope)
+            handle(*late.pop())
+
+        monkeypatch.setattr(rendezvous, "_on_introduce", lambda *args: late.append(args))
+        monkeypatch.setattr(rendezvous, "_until_direct", until_direct)
+        stats = await call(lab)
+        assert (stats.punches_attempted, stats.punches_succeeded, stats.punch_timeouts) == (1, 1, 0)
+        assert stats.time_to_direct.count == 1
+
+
+async def test_the_time_of_a_call_counts_from_the_call(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_lab(config_a=MANUAL) as lab:
+        await lab.connect()
+        await trio.sleep(30.0)
+        report = await lab.a.node.connect_direct(lab.b.node.peer_id)
+        assert report.kind is PathKind.DIRECT
+        times = lab.a.node.traversal_stats().time_to_direct
+        assert times.count == 1
+        assert times.sum == report.elapsed
+
+
+async def test_the_time_of_a_later_search_counts_from_its_beginning(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_lab() as lab:
+        lab.net.block(lab.a.host, lab.b.host)
+        peer = await lab.connect()
+        await until(lambda: peer.why_not_direct is not None, 10.0)
+        lab.net.unblock(lab.a.host, lab.b.host)
+        assert await lab.direct_within(40.0) is not None
+        stats = lab.a.node.traversal_stats()
+        assert (stats.upgrades_attempted, stats.upgrades_succeeded) == (2, 1)
+        assert stats.time_to_direct.count == 1
+        assert stats.time_to_direct.sum < 1.0
+
+
 async def test_an_upgrade_that_fails_is_no_fallback(autojump_clock: trio.testing.MockClock) -> None:
     """Fallbacks count calls of connect_direct; a background attempt is none."""
     async with open_lab() as lab:
@@ -223,6 +281,7 @@ async def test_failovers(autojump_clock: trio.testing.MockClock) -> None:
         lab.net.block(lab.a.host, lab.b.host)
         await until(lambda: lab.a.path(lab.b).kind is PathKind.RELAYED, 10.0)
         assert lab.a.node.traversal_stats().path_failovers == 1
+        assert lab.a.node.statistics().path_failovers == 1
 
 
 # errors
