@@ -44,7 +44,7 @@ class PathReport:
     rtt: float | None = None
     #: Seconds from the start of the call that asked for the path, where one did.
     elapsed: float | None = None
-    #: Why the path is not direct, where something tried; never that there is no connection.
+    #: Why the present path to a peer is not direct, as far as that is known; never that there is no connection.
     error: Exception | None = None
 
     @property

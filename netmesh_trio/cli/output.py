@@ -137,15 +137,16 @@ class Reporter:
         via: str | None,
         rtt_ms: float | None,
         reason: str | None,
+        quiet: bool = False,
     ) -> None:
-        """The path to a peer is now this one."""
+        """The path to a peer is now this one; ``quiet`` tells only programs."""
         how = path_in_words(kind, addr, via)
         took = "" if rtt_ms is None else f", {rtt_ms:.1f} ms"
         why = f" ({reason})" if reason else ""
         color = "green" if kind == "direct" else "cyan"
         self.event(
             "path",
-            f"{click.style('path', fg=color)}   to {peer_id[:8]}: {how}{took}{why}",
+            None if quiet else f"{click.style('path', fg=color)}   to {peer_id[:8]}: {how}{took}{why}",
             peer_id=peer_id,
             kind=kind,
             addr=addr,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from netmesh_trio.cli.output import Reporter
+from netmesh_trio.cli.watch import report_path
 from netmesh_trio.events import PathChanged, PathKind, PeerConnected, PeerDisconnected
 from netmesh_trio.identity import PeerId
 
@@ -56,7 +57,7 @@ class PunchWatcher:
             await trio.sleep(_EVERY)
 
     def check(self) -> None:
-        """Report attempts that have failed since the last time."""
+        """Report attempts that have failed since the last time, and with what reason the path is what it was."""
         known = self._failures
         self._failures = {}
         for peer in self._node.peers():
@@ -65,6 +66,10 @@ class PunchWatcher:
                 self._failures[peer.peer_id] = error
                 if error is not known.get(peer.peer_id):
                     self._report(peer.peer_id, "failed", error)
+                    path = peer.path
+                    if path is not None:
+                        # for people, the line above says it
+                        report_path(self._reporter, peer.peer_id, path, quiet=True)
 
     def _report(self, peer_id: PeerId, outcome: str, error: TraversalError | None) -> None:
         human = None

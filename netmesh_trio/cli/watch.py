@@ -40,7 +40,7 @@ def report(reporter: Reporter, event: Event) -> None:
     if isinstance(event, PeerConnected):
         peer_id = str(event.peer_id)
         reporter.event("peer", peer_id=peer_id, state="connected", reason=None)
-        report_path(reporter, event.peer_id, event.path, None)
+        report_path(reporter, event.peer_id, event.path)
     elif isinstance(event, PeerDisconnected):
         reporter.event(
             "peer",
@@ -59,9 +59,11 @@ def report(reporter: Reporter, event: Event) -> None:
         reporter.note(f"{event.count} events came too fast to be told")
 
 
-def report_path(reporter: Reporter, peer_id: PeerId, path: PathReport, reason: str | None) -> None:
-    """Print the path to a peer; the reason is why it is not direct, else why it changed."""
-    if isinstance(path.error, NetmeshError):
+def report_path(
+    reporter: Reporter, peer_id: PeerId, path: PathReport, reason: str | None = None, *, quiet: bool = False
+) -> None:
+    """Print the path to a peer; the reason is why it changed, else why it is not direct."""
+    if reason is None and isinstance(path.error, NetmeshError):
         reason = path.error.kind
     reporter.path(
         peer_id=str(peer_id),
@@ -70,6 +72,7 @@ def report_path(reporter: Reporter, peer_id: PeerId, path: PathReport, reason: s
         via=None if path.via is None else str(path.via),
         rtt_ms=None if path.rtt is None else path.rtt * 1000,
         reason=reason,
+        quiet=quiet,
     )
 
 

@@ -44,6 +44,9 @@ class Peer:
         self.failure: TraversalError | None = None
         #: What the program was last told of where its data goes: session and path.  (For the node.)
         self.told: tuple[LiveSession, Path] | None = None
+        config = engine.config
+        told_to_stay = not (config.direct and config.traversal.enabled)
+        self._stays = UnsupportedError("this node was told to stay on the relay") if told_to_stay else None
         self._changed = trio.lowlevel.ParkingLot()
 
     def __repr__(self) -> str:
@@ -76,10 +79,7 @@ class Peer:
         path = live.session.path if live is not None else None
         if path is None or path.kind is PathKind.DIRECT:
             return None
-        config = self._engine.config
-        if self.failure is None and not (config.direct and config.traversal.enabled):
-            return UnsupportedError("this node was told to stay on the relay")
-        return self.failure
+        return self.failure or self._stays
 
     async def wait_direct(self) -> PathReport:
         """Wait until data takes a direct path; it may take for ever, and data flows over the relay meanwhile."""
@@ -184,12 +184,15 @@ class Peer:
     # for the node
 
     def report(self, path: Path) -> PathReport:
-        """A path as a program sees it."""
+        """A path as a program sees it; with the present one, why it is not direct."""
+        live = self.live
+        present = live is not None and live.session.path is path
         return PathReport(
             kind=path.kind,
             addr=path.address,
             via=path.via,
             rtt=path.rtt.smoothed if path.rtt.samples else None,
+            error=self.why_not_direct if present else None,
         )
 
     def choose(self) -> None:

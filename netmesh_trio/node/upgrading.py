@@ -175,6 +175,6 @@ class Upgrader:
         if path.kind is PathKind.RELAYED and not path.suspect:
             self._stats.record_relay_fallback()
         report = peer.report(path)
-        if path.kind is PathKind.DIRECT:
-            error = None
-        return attrs.evolve(report, error=error)
+        if error is not None and path.kind is PathKind.RELAYED:
+            return attrs.evolve(report, error=error)
+        return report

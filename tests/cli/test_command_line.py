@@ -218,6 +218,7 @@ def test_lines_for_people() -> None:
     report, out, err = reporter(False)
     report.ready("me", ["netmesh://me@1.2.3.4:5"])
     report.path(peer_id="you", kind="direct", addr="1.2.3.4:5", via=None, rtt_ms=1.26, reason=None)
+    report.path(peer_id="you", kind="relayed", addr=None, via="relay", rtt_ms=1.26, reason="said above", quiet=True)
     report.nat("cone", "1.2.3.4:5")
     report.event("progress", bytes=3)
     lines = out.getvalue().splitlines()

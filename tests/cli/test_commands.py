@@ -255,9 +255,15 @@ def test_ping_that_stays_on_the_relay(relay: str) -> None:
             one_line(ping, "stays on the relay: unsupported", "all 2 pings were answered")
             assert ping.last("error")["kind"] == "unsupported"
             assert (ping.last("punch")["outcome"], ping.last("punch")["kind"]) == ("failed", "unsupported")
+            paths = [event for event in ping.events if event["event"] == "path" and event["peer_id"] == peer_id]
+            assert [(path["kind"], path["reason"]) for path in paths] == [("relayed", None), ("relayed", "unsupported")]
+            assert paths[1]["via"] in relay
             assert {event["kind"] for event in ping.events if event["event"] == "ping"} == {"relayed"}
         with running("ping", peer_id, *LOOPBACK, *bootstrap, "-c", 1) as ping:
             assert ping.finish() == 0, ping.errors
+        with running("ping", peer_id, *LOOPBACK, *bootstrap, "--no-direct", "-c", 1) as ping:
+            assert ping.finish() == 0, ping.errors
+            assert (ping.last("path")["kind"], ping.last("path")["reason"]) == ("relayed", "unsupported")
         with running("ping", peer_id, "--until-direct", "--no-direct") as ping:
             assert ping.finish() == 2
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from netmesh_trio import NodeConfig, PathKind, PathReport
+from netmesh_trio import NodeConfig, PathKind, PathReport, PeerConnected
 from netmesh_trio.errors import NodeClosedError, PeerUnreachableError
 from netmesh_trio.node.node import _leave
 from netmesh_trio.testing import LinkSettings
@@ -45,7 +45,7 @@ async def test_relayed(autojump_clock: trio.testing.MockClock) -> None:
         assert isinstance(report.error, PunchFailedError)
         assert report.elapsed is not None
         assert report.elapsed < 6.0
-        assert lab.a.path(lab.b).error is None
+        assert lab.a.path(lab.b).error is report.error
         stream = await lab.a.peer(lab.b).open_stream("echo")
         async with stream:
             await stream.send_all(b"carried")
@@ -310,3 +310,36 @@ async def test_a_busy_link_does_not_keep_the_session_on_the_relay(
             nursery.start_soon(pour)
             nursery.start_soon(drink)
             await until(lab.is_direct, 10.0)
+
+
+async def test_the_present_path_says_why_it_is_relayed(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_lab("symmetric", "symmetric") as lab:
+        events = lab.a.node.events()
+        peer = await lab.connect()
+        assert peer.path is not None
+        assert peer.path.error is None, "nothing has failed yet"
+        await until(lambda: peer.why_not_direct is not None, 10.0)
+        assert peer.path.error is peer.why_not_direct
+        assert peer.path == peer.paths()[0]
+        assert all(path.error is None for path in peer.paths()[1:])
+        relay = next(p for p in lab.a.node.peers() if p is not peer)
+        assert relay.path is not None
+        assert relay.path.error is None
+        # a session that follows begins with what is known
+        await peer.aclose()
+        await trio.sleep(1.0)
+        await lab.connect()
+        told = []
+        with trio.move_on_after(0.1):
+            async for event in events:
+                if isinstance(event, PeerConnected) and event.peer_id == peer.peer_id:
+                    told.append(event.path.error)
+        assert told == [None, peer.why_not_direct]
+
+
+async def test_a_path_that_is_to_stay_on_the_relay_says_so(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_lab(config_a=NodeConfig(direct=False)) as lab:
+        peer = await lab.connect()
+        assert peer.path is not None
+        assert isinstance(peer.path.error, UnsupportedError)
+        assert peer.path == peer.path, "the same while nothing changes"
