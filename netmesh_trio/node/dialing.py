@@ -11,7 +11,7 @@ import trio
 from ..addresses import Address, HostPort, MeshUri
 from ..errors import AddressError, NodeClosedError, PeerUnreachableError
 from ..identity import PeerId
-from ..paths.path import Path, PathKind
+from ..paths.path import Path, PathKey, PathKind
 from ..routing.circuits import MAX_HOPS, CloseCircuit, OpenCircuit, RefusalReason
 from ..routing.routes import find_next_hops
 from ..routing.store import AnnouncementStore
@@ -57,6 +57,8 @@ class Dialer:
         self._ways: dict[PeerId, _Way] = {}
         self._searching: set[LiveSession] = set()
         self._searches = trio.Semaphore(_MAX_SEARCHES)
+        # direct paths that were left and are asked again, each by one task
+        self._regaining: dict[tuple[LiveSession, PathKey], trio.CancelScope] = {}
         self._redialed: dict[PeerId, float] = {}
         #: Nodes that we dial to have them relay.
         self._relaying: set[PeerId] = set()
@@ -324,21 +326,38 @@ class Dialer:
         return asked
 
     def _lost_direct(self, live: LiveSession, path: Path) -> None:
-        self._nursery.start_soon(self._regain, live, path)
+        scope = trio.CancelScope()
+        former = self._regaining.pop((live, path.key), None)
+        if former is not None:
+            former.cancel()
+        self._regaining[live, path.key] = scope
+        self._nursery.start_soon(self._regain, live, path, scope)
 
-    async def _regain(self, live: LiveSession, path: Path) -> None:
+    async def _regain(self, live: LiveSession, path: Path, scope: trio.CancelScope) -> None:
         """Ask on a direct path that was left, now and then: what was in its way may pass.  A session on the way over
         others makes a node no neighbor, and such a relay carries nothing."""
+        try:
+            with scope:
+                for delay in _REGAIN:
+                    with trio.move_on_after(delay):
+                        while self._misses(live, path):
+                            await live.peer.wait_change()
+                    if not self._misses(live, path):
+                        return
+                    live.session.queue_challenge(path, self._engine.now())
+                    live.drive()
+        finally:
+            if self._regaining.get((live, path.key)) is scope:
+                del self._regaining[live, path.key]
+
+    @staticmethod
+    def _misses(live: LiveSession, path: Path) -> bool:
+        """Whether a session could use a direct path that it left: it has no other."""
         session = live.session
-        for delay in _REGAIN:
-            await trio.sleep(delay)
-            present = session.path
-            if session.closed is not None or session.paths.get(path.key) is not path:
-                return
-            if present is not None and present.kind is PathKind.DIRECT and not present.suspect:
-                return
-            session.queue_challenge(path, self._engine.now())
-            live.drive()
+        if session.closed is not None or session.paths.get(path.key) is not path:
+            return False
+        present = session.path
+        return present is None or present.kind is not PathKind.DIRECT or present.suspect
 
     def _try_circuit(self, live: LiveSession, relay: PeerId, circuits: dict[PeerId, bytes]) -> None:
         engine = self._engine

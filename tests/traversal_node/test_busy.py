@@ -289,3 +289,35 @@ async def test_mishaps_in_any_order(seed: int, autojump_clock: trio.testing.Mock
         await until(lambda: lab.is_direct() == lab.possible, 90.0)
         await trio.sleep(6.0)
         lab.check_clean()
+
+
+def tasks_named(name: str) -> int:
+    """How many tasks run a function of that name."""
+    waiting = [trio.lowlevel.current_root_task()]
+    found = 0
+    while waiting:
+        task = waiting.pop()
+        if task is not None:
+            found += task.name.rpartition(".")[2] == name
+            waiting += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return found
+
+
+async def test_a_direct_path_that_flaps_is_asked_for_by_one_task(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_lab(place=_on_slow_links("none")) as lab:
+        asking: list[int] = []
+
+        async def during() -> None:
+            await until(lab.is_direct, 3.0)
+            for _ in range(5):
+                lab.net.block(lab.a.host, lab.b.host)
+                await until(lambda: is_relayed(lab), 10.0)
+                await trio.sleep(2.0)
+                asking.append(tasks_named("_regain"))
+                lab.net.unblock(lab.a.host, lab.b.host)
+                await until(lab.is_direct, 20.0)
+                await trio.sleep(1.0)
+                assert tasks_named("_regain") == 0, "nothing is missing now"
+
+        await busy(lab, during, seconds=60.0)
+        assert asking == [2] * 5, "one at either end"
