@@ -116,7 +116,7 @@ class Dialer:
                 await self._try_ways(dial, circuits)
         finally:
             engine.handshakes.drop_dial(dial)
-            self._close_unused(circuits, dial.peer_id)
+            self._close_unused(circuits)
 
     async def _try_ways(self, dial: Dial, circuits: dict[PeerId, bytes]) -> None:
         engine = self._engine
@@ -148,12 +148,11 @@ class Dialer:
                     return  # all of them know the way, none of them goes it for us
                 refused.clear()  # a node that was not there a moment ago may be now
 
-    def _close_unused(self, circuits: dict[PeerId, bytes], peer_id: PeerId) -> None:
-        """Give back the circuits that no session with the peer runs on."""
+    def _close_unused(self, circuits: dict[PeerId, bytes]) -> None:
+        """Give back the circuits that no session runs on."""
         engine = self._engine
-        used = {key for live in engine.peer(peer_id).sessions for key in live.session.paths}
         for relay, circuit in circuits.items():
-            if circuit not in used and engine.endpoints.get(circuit) == relay:
+            if circuit not in engine.riders and engine.endpoints.get(circuit) == relay:
                 del engine.endpoints[circuit]
                 self._give_back(circuit, relay)
 
@@ -246,9 +245,8 @@ class Dialer:
         engine = self._engine
         relay = engine.endpoints.get(circuit_id)
         if reason == RefusalReason.UNKNOWN_SESSION.value:
-            for live in engine.all_live():
-                if circuit_id in live.session.paths:
-                    self._redial(live.peer.peer_id)
+            for live in engine.riders.get(circuit_id, ()):
+                self._redial(live.peer.peer_id)
         for dial in engine.handshakes.dialing.values():
             if circuit_id in dial.sent_at:
                 if reason == RefusalReason.POLICY.value and relay is not None:
@@ -366,7 +364,7 @@ class Dialer:
         if circuit is None or circuit not in engine.endpoints:
             circuit = circuits[relay] = engine.random_bytes(8)
         now = engine.now()
-        path = session.add_path(circuit, relay, now)
+        path = engine.add_path(live, circuit, relay, now)
         self._open_circuit(circuit, relay, session.peer_id, session.challenge(path, now))
         live.drive()
 

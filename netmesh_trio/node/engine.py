@@ -126,6 +126,8 @@ class Engine:
         self._known_peers: WeakValueDictionary[PeerId, Peer] = WeakValueDictionary()
         #: Circuits that end at this node: id to the neighbor that carries it.
         self.endpoints: dict[bytes, PeerId] = {}
+        #: The sessions that run, or ran, on each of them; usually one.
+        self.riders: dict[bytes, list[LiveSession]] = {}
         #: Circuits that ended lately: messages about them may still come, and their ids are not used again.
         self.closed_circuits: dict[bytes, PeerId] = {}
         self.handlers: dict[int, trio.MemorySendChannel[Control]] = {}
@@ -264,7 +266,7 @@ class Engine:
         session = live.session
         path = session.paths.get(key)
         if path is None:
-            path = self._new_path(session, data, skip, stride, key, via, now)
+            path = self._new_path(live, data, skip, stride, key, via, now)
             if path is None:
                 return min(stride, len(data))
         used = session.receive(data, skip, stride, path, now)
@@ -274,13 +276,13 @@ class Engine:
         return used or min(stride, len(data))
 
     def _new_path(
-        self, session: Session, data: memoryview, skip: int, stride: int, key: PathKey, via: PeerId | None, now: float
+        self, live: LiveSession, data: memoryview, skip: int, stride: int, key: PathKey, via: PeerId | None, now: float
     ) -> Path | None:
         """A packet came on a path that the session does not know: it gets one if the packet is authentic."""
-        if not session.authentic(data[skip : min(stride, len(data))]):
-            session.stats.dropped_forged += 1
+        if not live.session.authentic(data[skip : min(stride, len(data))]):
+            live.session.stats.dropped_forged += 1
             return None
-        path = session.add_path(key, via, now)
+        path = self.add_path(live, key, via, now)
         path.credit = 0.0
         return path
 
@@ -306,6 +308,8 @@ class Engine:
         self.sessions[session.local_index] = live
         self.sessions_had += 1
         self.by_remote[session.remote_index] = live
+        for key in session.paths:
+            self._ride(live, key)
         for other in list(peer.sessions):
             if other.session.remote.boot_id != session.remote.boot_id:
                 other.why_closed = "restarted"
@@ -374,11 +378,15 @@ class Engine:
         peer.sessions.remove(live)
         peer.choose()
         live.wake_all()
-        for circuit_id in [key for key in session.paths if isinstance(key, bytes)]:
-            if not any(circuit_id in other.session.paths for other in peer.sessions):
+        for circuit_id in live.circuits:
+            riders = self.riders[circuit_id]
+            riders.remove(live)
+            if not riders:
+                del self.riders[circuit_id]
                 relay = self.endpoints.pop(circuit_id, None)
                 if relay is not None:
                     self.on_circuit_unused(circuit_id, relay)
+        live.circuits.clear()
         if peer.live is not None:
             self.tell_path(peer)
         elif was is live:
@@ -394,6 +402,16 @@ class Engine:
         self.on_neighbors_changed()
 
     # paths
+
+    def add_path(self, live: LiveSession, key: PathKey, via: PeerId | None, now: float) -> Path:
+        """The path of that key of a session, made if need be."""
+        self._ride(live, key)
+        return live.session.add_path(key, via, now)
+
+    def _ride(self, live: LiveSession, key: PathKey) -> None:
+        if isinstance(key, bytes) and key not in live.circuits:
+            live.circuits[key] = None
+            self.riders.setdefault(key, []).append(live)
 
     def path_active(self, live: LiveSession, event: PathActive) -> None:
         """A session's data takes another path."""
@@ -487,7 +505,10 @@ class Engine:
         if via is None:
             return
         now = self.now()
-        for live in list(self.sessions.values()):
+        riders = self.riders.pop(circuit_id, [])
+        for live in riders:
+            del live.circuits[circuit_id]
+        for live in riders:
             path = live.session.paths.get(circuit_id)
             if path is not None:
                 live.session.remove_path(path, now)

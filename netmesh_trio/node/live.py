@@ -47,6 +47,7 @@ class LiveSession(Scheduled):
         "_services_version",
         "_unnamed",
         "bursting",
+        "circuits",
         "engine",
         "peer",
         "remote_services",
@@ -64,6 +65,8 @@ class LiveSession(Scheduled):
         self.session: Session = session
         self.peer: Peer = peer
         self.streams: dict[int, Stream] = {}
+        #: The circuits that it runs or ran on; see :attr:`Engine.riders`.
+        self.circuits: dict[bytes, None] = {}
         #: Streams of the peer's whose service name has not wholly arrived.
         self._unnamed: dict[int, bytearray] = {}
         self.remote_services: set[bytes] = set(session.remote.service_tags)

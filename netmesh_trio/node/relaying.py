@@ -173,7 +173,7 @@ class Relaying:
         index = int.from_bytes(message.packet[4:8], "little")
         if message.packet[0] == DATA and index not in engine.sessions and index not in engine.handshakes.half_open:
             # the session that this is to carry is of an earlier life of ours
-            engine.endpoints.pop(circuit_id, None)
+            engine.circuit_closed(circuit_id)
             self._tell(via, CircuitRefused(circuit_id, RefusalReason.UNKNOWN_SESSION).encode())
             return
         packet = bytearray((CIRCUIT, 0, 0, 0)) + circuit_id + message.packet

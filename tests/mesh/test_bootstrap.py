@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 import trio.lowlevel
 from trio.testing import MockClock
 
-from netmesh_trio import PeerConnected, PeerUnreachableError
+from netmesh_trio import PeerConnected, PeerUnreachableError, TraversalConfig
 from netmesh_trio.events import NatChanged
+from netmesh_trio.node.live import LiveSession
 from tests.mesh.world import Member, World
 
 
@@ -144,6 +147,7 @@ async def test_fifty_nodes_that_come_and_go(world: World, autojump_clock: MockCl
     for member in members:
         assert len(member.engine.sessions) < 50
         assert len(member.engine.endpoints) <= 3 * len(member.engine.sessions)
+        check_riders(member)
 
 
 async def test_circuits_are_given_back(world: World, autojump_clock: MockClock) -> None:
@@ -157,6 +161,48 @@ async def test_circuits_are_given_back(world: World, autojump_clock: MockClock) 
     await trio.sleep(1)
     assert len(relay.node._table) == 0
     assert a.engine.endpoints == b.engine.endpoints == {}
+    assert a.engine.riders == b.engine.riders == {}
+
+
+def check_riders(member: Member) -> None:
+    """The node knows which of its sessions runs on which circuit."""
+    engine = member.engine
+    lives = engine.all_live()
+    for live in lives:
+        assert {key for key in live.session.paths if isinstance(key, bytes)} <= live.circuits.keys()
+    assert engine.riders == {
+        circuit: riders for circuit in engine.endpoints if (riders := [x for x in lives if circuit in x.circuits])
+    }
+
+
+class Watched(dict[int, LiveSession]):
+    """Counts how often somebody goes through all sessions."""
+
+    looks = 0
+
+    def values(self) -> Any:
+        self.looks += 1
+        return super().values()
+
+
+async def test_a_dead_relay_costs_its_circuits_once(world: World, autojump_clock: MockClock) -> None:
+    """Not a look at all sessions for each of them: a node may have thousands."""
+    relays = [await world.start(name) for name in ("r1", "r2")]
+    others = [await world.start(f"n{number}", relays) for number in range(10)]
+    a = await world.start("a", relays, behind="symmetric", traversal=TraversalConfig(enabled=False))
+    await trio.sleep(3)
+    peers = [await a.node.connect(other.id) for other in others]
+    vias = [peer.path.via for peer in peers if peer.path is not None]
+    dead = max(relays, key=lambda relay: vias.count(relay.id))
+    assert vias.count(dead.id) >= 5
+    check_riders(a)
+    sessions = a.engine.sessions = Watched(a.engine.sessions)
+    await dead.close()
+    await trio.sleep(0.5)
+    assert sessions.looks < 5
+    await trio.sleep(5)
+    assert all(peer.path is not None and peer.path.via not in (None, dead.id) for peer in peers)
+    check_riders(a)
 
 
 async def test_events_tell_of_a_peer_once(world: World, autojump_clock: MockClock) -> None:
