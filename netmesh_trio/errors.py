@@ -91,7 +91,7 @@ class DatagramTooLargeError(NetmeshError, ValueError):
 
 
 class SessionClosedError(NetmeshError, trio.BrokenResourceError, anyio.BrokenResourceError):
-    """The session under a stream or peer is over: the peer closed it, restarted, or stopped answering.
+    """The session under a stream or peer is over: either side closed it, or the peer restarted or stopped answering.
 
     ``reason`` is one of ``"closed"``, ``"restarted"``, ``"timeout"``, ``"protocol"``.
     """

@@ -337,6 +337,7 @@ class Engine:
         idle = [other for other in spare if not other.session.streams.sending]
         surplus = idle[: max(0, len(spare) - _SPARE_SESSIONS)]
         for other in surplus or spare[: max(0, len(spare) - _MAX_SPARE_SESSIONS)]:
+            other.why_closed = "ended"
             other.session.close(CLOSE_NORMAL, "too many sessions", self.now())
             other.drive()
             self.session_closed(other)

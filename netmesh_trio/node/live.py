@@ -80,6 +80,8 @@ class LiveSession(Scheduled):
         self.bursting: bool = False
         self._driving = False
         self._message_at = float("-inf")
+        #: Why it is over, if we know better than the session: ``restarted``, ``left`` (the node was closed), ``ended``
+        #: (by this node, which goes on).
         self.why_closed: str | None = None
 
     def __repr__(self) -> str:
@@ -96,7 +98,7 @@ class LiveSession(Scheduled):
         """Why it is over, as in :class:`~netmesh_trio.SessionClosedError`."""
         closed = self.session.closed
         why = self.why_closed or (closed.why if closed is not None else "closed")
-        return "closed" if why == "left" else why
+        return "closed" if why in ("left", "ended") else why
 
     def closed_error(self) -> SessionClosedError:
         """What a stream of this session raises now that it is over."""
@@ -108,6 +110,7 @@ class LiveSession(Scheduled):
             "timeout": f"peer {self.peer.peer_id.short} does not answer",
             "protocol": f"the session with peer {self.peer.peer_id.short} broke the protocol",
             "left": "this node was closed",
+            "ended": f"this node closed the session with peer {self.peer.peer_id.short}",
         }[why]
         if closed is not None and closed.detail:
             text += f" ({closed.detail})"

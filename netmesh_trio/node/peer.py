@@ -175,8 +175,8 @@ class Peer:
 
     async def aclose(self) -> None:
         """End the sessions with the peer; its streams break on both sides."""
-        for live in list(self.sessions):
-            live.why_closed = "left"
+        for live in sorted(self.sessions, key=lambda live: live is self.live):  # or another would take over first
+            live.why_closed = "ended"
             live.session.close(0, "", self._engine.now())
             live.drive()
         await trio.lowlevel.checkpoint()

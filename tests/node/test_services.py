@@ -24,6 +24,7 @@ from netmesh_trio import (
     PeerUnreachableError,
     ServiceInUseError,
     ServiceNotFoundError,
+    SessionClosedError,
     StreamResetError,
     open_node,
 )
@@ -38,6 +39,7 @@ from tests.node.mesh import (
     connect,
     echoing,
     engine,
+    make_pair,
     open_mesh,
     round_trip,
     settle,
@@ -415,6 +417,33 @@ async def test_slow_reader_of_events(mesh: Mesh, autojump_clock: trio.testing.Mo
     del gone
     gc.collect()
     assert len(engine(mesh.a).events._readers) == 1
+
+
+async def test_sessions_that_the_program_ends(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
+    """Words and reason say who did it; neither node was closed."""
+    events, theirs = mesh.a.events(), mesh.b.events()
+    near, far = await make_pair(mesh.a, mesh.b)
+    await near.peer.aclose()
+    with pytest.raises(SessionClosedError, match="^this node closed the session with peer ") as ours:
+        await near.receive_some()
+    with pytest.raises(SessionClosedError, match="^peer .* closed the session$") as other:
+        await far.receive_some()
+    assert ours.value.reason == other.value.reason == "closed"
+    for reader, peer_id in ((events, mesh.b.peer_id), (theirs, mesh.a.peer_id)):
+        assert isinstance(await reader.__anext__(), PeerConnected)
+        assert await reader.__anext__() == PeerDisconnected(peer_id=peer_id, reason="closed")
+
+
+async def test_a_node_that_is_closed_says_so(autojump_clock: trio.testing.MockClock) -> None:
+    async with open_mesh() as mesh:
+        events = mesh.a.events()
+        near, _ = await make_pair(mesh.a, mesh.b)
+    with pytest.raises(SessionClosedError, match="^this node was closed$") as caught:
+        await near.receive_some()
+    assert caught.value.reason == "closed"
+    reasons = [e.reason async for e in events if isinstance(e, PeerDisconnected)]
+    assert reasons == ["closed"] * len(reasons)
+    assert reasons
 
 
 async def test_two_tasks_read_the_same_events(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:
