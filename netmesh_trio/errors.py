@@ -93,7 +93,8 @@ class DatagramTooLargeError(NetmeshError, ValueError):
 class SessionClosedError(NetmeshError, trio.BrokenResourceError, anyio.BrokenResourceError):
     """The session under a stream or peer is over: either side closed it, or the peer restarted or stopped answering.
 
-    ``reason`` is one of ``"closed"``, ``"restarted"``, ``"timeout"``, ``"protocol"``.
+    ``reason`` is one of ``"closed"``, ``"restarted"``, ``"timeout"``, ``"protocol"``, and ``"fault"``: an exception
+    inside the library, which its log has, ended the session instead of the node.
     """
 
     kind = "session-closed"

@@ -30,6 +30,8 @@ class NodeStats:
     unknown_subprotocol: int
     #: Malformed control messages.
     invalid_control: int
+    #: Sessions that ended by a fault in this library, each with a traceback in the log.  Please report them.
+    internal_errors: int
     #: Streams refused: nobody serves the name, or the backlog is full.
     refused_streams: int
     #: Datagrams for a service that nobody reads, or whose reader was behind.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -42,3 +44,27 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         reason = why_no_kernel_tests()
         if reason is not None:
             pytest.skip(reason)
+
+
+class Faults(logging.Handler):
+    """Collects what a node contained instead of raising it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.found.append(logging.Formatter().format(record))
+
+
+@pytest.fixture(autouse=True)
+def faults() -> Iterator[list[str]]:
+    """A fault that ends a session only is one all the same: the test fails, unless it clears this list."""
+    handler = Faults()
+    logger = logging.getLogger("netmesh_trio")
+    logger.addHandler(handler)
+    yield handler.found
+    logger.removeHandler(handler)
+    if handler.found:
+        pytest.fail("a node contained a fault:\n" + "\n".join(handler.found), pytrace=False)

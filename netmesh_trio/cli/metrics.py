@@ -43,6 +43,7 @@ _COUNTERS = {
     "dropped_control": "Control messages dropped because their handler was behind.",
     "unknown_subprotocol": "Control messages of an unknown subprotocol.",
     "invalid_control": "Malformed control messages.",
+    "internal_errors": "Sessions that ended by a fault in netmesh_trio.",
     "refused_streams": "Streams refused: nobody serves the name, or the backlog is full.",
     "dropped_datagrams": "Datagrams for a service that nobody reads, or whose reader was behind.",
     "send_errors": "Datagrams that the operating system did not take.",

@@ -65,6 +65,7 @@ class Counters:
     dropped_control: int = 0
     unknown_subprotocol: int = 0
     invalid_control: int = 0
+    internal_errors: int = 0
     # of sessions that are over
     packets_received: int = 0
     packets_sent: int = 0
@@ -207,8 +208,11 @@ class Engine:
 
     def _on_timer(self, live: LiveSession, now: float) -> None:
         if live.session.closed is None:
-            if live.session.next_deadline() <= now:
-                live.session.on_timeout(now)
+            try:
+                if live.session.next_deadline() <= now:
+                    live.session.on_timeout(now)
+            except Exception:  # noqa: BLE001 - as in receiving
+                self.contain(live)
             live.drive()
 
     # receiving
@@ -269,7 +273,11 @@ class Engine:
             path = self._new_path(live, data, skip, stride, key, via, now)
             if path is None:
                 return min(stride, len(data))
-        used = session.receive(data, skip, stride, path, now)
+        try:
+            used = session.receive(data, skip, stride, path, now)
+        except Exception:  # noqa: BLE001 - whatever it is, it concerns one session
+            self.contain(live)
+            return min(stride, len(data))
         if not live.touched:
             live.touched = True
             self._touched.append(live)
@@ -401,6 +409,17 @@ class Engine:
             self.peers.pop(peer.peer_id, None)
         peer.wake()
         self.on_neighbors_changed()
+
+    def contain(self, live: LiveSession) -> None:
+        """A session raised what nobody foresaw, which is a fault of this library: it ends, and all others go on.  To be
+        called while the exception is handled."""
+        self.counters.internal_errors += 1
+        peer_id = live.peer.peer_id
+        self.log.exception("the session with %s ends by a fault in netmesh_trio", peer_id.short, peer=peer_id)
+        live.why_closed = "fault"
+        live.session.end("fault", "")
+        live.session.events.clear()
+        self.session_closed(live)
 
     # paths
 

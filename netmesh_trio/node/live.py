@@ -110,6 +110,7 @@ class LiveSession(Scheduled):
             "timeout": f"peer {self.peer.peer_id.short} does not answer",
             "protocol": f"the session with peer {self.peer.peer_id.short} broke the protocol",
             "left": "this node was closed",
+            "fault": f"the session with peer {self.peer.peer_id.short} met a fault in netmesh_trio, see its log",
             "ended": f"this node closed the session with peer {self.peer.peer_id.short}",
         }[why]
         if closed is not None and closed.detail:
@@ -150,6 +151,9 @@ class LiveSession(Scheduled):
                         if not stream.accepted:
                             self._maybe_accepted(stream_id, stream)
                 session.drained.clear()
+        except Exception:  # noqa: BLE001 - whatever it is, it concerns one session
+            engine.contain(self)
+            more = False
         finally:
             self._driving = False
         if session.closed is None:

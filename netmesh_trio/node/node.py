@@ -288,6 +288,7 @@ class Node:
             dropped_control=counters.dropped_control,
             unknown_subprotocol=counters.unknown_subprotocol,
             invalid_control=counters.invalid_control,
+            internal_errors=counters.internal_errors,
             refused_streams=engine.services.refused_streams,
             dropped_datagrams=engine.services.dropped_datagrams,
             send_errors=sum(s.send_errors for s in engine.sockets),
