@@ -459,8 +459,8 @@ class Classifying:
         sent = {o.observer_address for o in self._classifier.observations}
         for live in engine.all_live():
             sent.update(path.address for path in live.session.paths.values() if path.address is not None)
-        for dial in engine.handshakes.dials.values():
-            sent.update(key[1] for key in dial.sent_at if not isinstance(key, bytes))
+        for dial in engine.handshakes.dialing.values():
+            sent.update(key[1] for key in dial.asked if not isinstance(key, bytes))
         sent.update(engine.canary_targets)
         if source in sent:
             return None

@@ -108,7 +108,7 @@ class Dialer:
         return dial
 
     async def _dial(self, dial: Dial) -> None:
-        """One attempt: the same INIT over every way, repeated until an answer or the deadline ends it."""
+        """One attempt: an INIT over every way, repeated until an answer or the deadline ends it."""
         engine = self._engine
         circuits: dict[PeerId, bytes] = {}
         try:
@@ -188,7 +188,6 @@ class Dialer:
         self, dial: Dial, addresses: list[Address], circuits: dict[PeerId, bytes], refused: set[PeerId]
     ) -> None:
         engine = self._engine
-        packet = dial.initiator.packet
         now = engine.now()
         relays = self._relays(dial.peer_id, refused)[:_MAX_RELAYS]
         if relays and not engine.config.direct and dial.peer_id not in self._relaying:
@@ -197,15 +196,13 @@ class Dialer:
             number = engine.socket_for(address)
             if number is not None:
                 key = (number, address)
-                dial.sent_at.setdefault(key, now)
-                engine.send_packet(packet, key, None)
+                engine.send_packet(engine.handshakes.init_for(dial, key, now), key, None)
                 dial.address_error = f"nobody answers at {address}"
         for relay in relays:
             circuit = circuits.get(relay)
             if circuit is None:
                 circuit = circuits[relay] = engine.random_bytes(8)
-            dial.sent_at.setdefault(circuit, now)
-            self._open_circuit(circuit, relay, dial.peer_id, packet)
+            self._open_circuit(circuit, relay, dial.peer_id, engine.handshakes.init_for(dial, circuit, now))
 
     def _relays(self, target: PeerId, exclude: set[PeerId]) -> list[PeerId]:
         engine = self._engine
@@ -248,7 +245,7 @@ class Dialer:
             for live in engine.riders.get(circuit_id, ()):
                 self._redial(live.peer.peer_id)
         for dial in engine.handshakes.dialing.values():
-            if circuit_id in dial.sent_at:
+            if circuit_id in dial.asked:
                 if reason == RefusalReason.POLICY.value and relay is not None:
                     dial.denied.add(relay)
                 dial.error = {

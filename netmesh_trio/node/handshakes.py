@@ -32,11 +32,15 @@ if TYPE_CHECKING:
     from .engine import Engine
     from .live import LiveSession
 
-__all__ = ["Dial", "HalfOpen", "Handshakes"]
+__all__ = ["Dial", "HalfOpen", "Handshakes", "Knock"]
 
 _MAX_HALF_OPEN = 512
 _HALF_OPEN_LIFETIME = 20.0
-_MAX_ANSWERED = 16
+# Addresses of one dial that get an INIT of their own; what is more shares the last one's.
+_MAX_INITS = 3
+# INITs that go out at once for a COOKIE, to one address in one dial.  Under load each INIT until the first COOKIE is
+# answered by one.
+_MAX_COOKIES = 3
 
 _unpack_stranger = struct.Struct("<IQ").unpack_from
 
@@ -48,8 +52,24 @@ class HalfOpen:
     established: Established
     local: Hello
     created: float
-    #: Where our answer went: who uses its key from there has received it there.
+    #: Where our answer went.  If that is one place, who uses its key has received it there; if there are more, nobody
+    #: knows at which of them, and two are all that is kept.
     answered: set[PathKey] = attrs.field(factory=set)
+
+
+@attrs.define(eq=False)
+class Knock:
+    """One INIT of a dial, and where it went.
+
+    Who answers has received it at one of these places.  If it went to a single one, the answer shows that the peer
+    receives there; hence each address has an INIT of its own, as far as that is not too many.
+    """
+
+    initiator: Initiator
+    relayed: bool
+    sent_at: dict[PathKey, float] = attrs.field(factory=dict, init=False)
+    #: COOKIEs that were answered at once, by where they came from.
+    cookies: dict[PathKey, int] = attrs.field(factory=dict, init=False)
 
 
 @attrs.define(eq=False)
@@ -57,17 +77,21 @@ class Dial:
     """An attempt to open a session; any path may bring the answer."""
 
     peer_id: PeerId
-    initiator: Initiator
     local: Hello
     done: trio.Event
     #: Set when a way to the peer was refused: try the next at once.
     wake: trio.Event
-    sent_at: dict[PathKey, float]
+    knocks: list[Knock] = attrs.field(factory=list, init=False)
     #: Relays that will not carry anything to the peer for us.
     denied: set[PeerId] = attrs.field(factory=set, init=False)
     #: Why no relay led to the peer, and what became of its addresses.
     error: str = "no connected node leads to it"
     address_error: str = ""
+
+    @property
+    def asked(self) -> set[PathKey]:
+        """Where an INIT went."""
+        return {key for knock in self.knocks for key in knock.sent_at}
 
 
 class Handshakes:
@@ -84,13 +108,18 @@ class Handshakes:
             engine.identity,
             network_key=engine.network_key,
             hello=lambda: self.hello().encode(),
-            allocate_index=self._allocate_index,
+            allocate_index=self._index_for_peer,
             random_bytes=engine.random_bytes,
         )
 
-    def _allocate_index(self) -> int | None:
-        if len(self._engine.sessions) + len(self.half_open) >= self._engine.config.max_sessions:
-            return None
+    @property
+    def _full(self) -> bool:
+        return len(self._engine.sessions) + len(self.half_open) >= self._engine.config.max_sessions
+
+    def _index_for_peer(self) -> int | None:
+        return None if self._full else self._free_index()
+
+    def _free_index(self) -> int:
         while True:
             index = int.from_bytes(self._engine.random_bytes(4), "little")
             if index and index not in self._engine.sessions and index not in self.half_open and index not in self.dials:
@@ -124,10 +153,18 @@ class Handshakes:
             self._engine.counters.dropped_unknown += 1
             return None
         del self.half_open[index]
+        self._forget_twins(half_open.established)
         path = session.add_path(key, via, now)
-        if key in half_open.answered:
-            session.validate(path, now)  # it has the key that our answer to this address carried
+        if half_open.answered == {key}:
+            session.validate(path, now)  # it has the key that our answer carried, which went to this address only
         return self._engine.adopt(session)
+
+    def _forget_twins(self, chosen: Established) -> None:
+        """The peer took one of our answers to the INITs of its dial: it does not go on with the others."""
+        for index, half_open in list(self.half_open.items()):
+            other = half_open.established
+            if other.peer_id == chosen.peer_id and other.hello == chosen.hello:
+                del self.half_open[index]  # but a repeat that is still under way is not to begin anew
 
     def _make_session(self, established: Established, local: Hello, now: float) -> Session | None:
         try:
@@ -193,7 +230,7 @@ class Handshakes:
                     established = answer.established
                     self.half_open[established.local_index] = HalfOpen(established, self.hello(), now)
                 half_open = self.half_open.get(answer.established.local_index)
-                if half_open is not None and len(half_open.answered) < _MAX_ANSWERED:
+                if half_open is not None and len(half_open.answered) < 2:
                     half_open.answered.add(key)
                 self._engine.send_packet(answer.packet, key, via)
             elif isinstance(answer, CookieReply):
@@ -215,12 +252,12 @@ class Handshakes:
         if dial is None:
             self._engine.counters.dropped_handshake += 1
             return
+        knock = next(k for k in dial.knocks if k.initiator.local_index == index)
         try:
             if kind == packets.COOKIE:
-                dial.initiator.receive_cookie(data)
-                self._engine.send_packet(dial.initiator.packet, key, via)
+                self._on_cookie(knock, data, key, via)
                 return
-            established = dial.initiator.receive_response(data)
+            established = knock.initiator.receive_response(data)
         except HandshakeRejected:
             self._engine.counters.dropped_handshake += 1
             return
@@ -229,14 +266,23 @@ class Handshakes:
             self._engine.counters.dropped_handshake += 1
             return
         path = session.add_path(key, via, now)
-        sent_at = dial.sent_at.get(key)
-        if sent_at is not None:
+        sent_at = knock.sent_at.get(key)
+        if sent_at is not None and (knock.relayed or len(knock.sent_at) == 1):
             path.rtt.sample(now - sent_at, 0.0)
             session.validate(path, now)
-        else:  # an answer from where we did not ask: that somebody receives there is still to be shown
+        else:  # the INIT may have been received elsewhere: that somebody receives here is still to be shown
             session.queue_challenge(path, now)
         self.drop_dial(dial)
         self._engine.touch(self._engine.adopt(session))
+
+    def _on_cookie(self, knock: Knock, data: bytes, key: PathKey, via: PeerId | None) -> None:
+        # its sender is the peer, but its source may be anybody: no INIT goes where none went before, and not many do
+        count = knock.cookies.get(key, 0)
+        if key not in knock.sent_at or count >= _MAX_COOKIES:
+            raise HandshakeRejected("cookie")
+        knock.initiator.receive_cookie(data)
+        knock.cookies[key] = count + 1
+        self._engine.send_packet(knock.initiator.packet, key, via)
 
     def expire_half_open(self, now: float) -> None:
         """Forget handshakes that were answered and not gone on with."""
@@ -249,26 +295,42 @@ class Handshakes:
 
     def start_dial(self, peer_id: PeerId) -> Dial:
         """A new attempt; register it so that answers find it.  The caller sends its packet where it may work."""
-        index = self._allocate_index()
-        if index is None:
+        if self._full:
             raise PeerUnreachableError(f"this node already has its {self._engine.config.max_sessions} sessions")
-        local = self.hello()
-        initiator = Initiator(
-            self._engine.identity,
-            peer_id,
-            network_key=self._engine.network_key,
-            local_index=index,
-            hello=local.encode(),
-            random_bytes=self._engine.random_bytes,
-        )
-        dial = Dial(peer_id, initiator, local, trio.Event(), trio.Event(), {})
-        self.dials[index] = dial
+        dial = Dial(peer_id, self.hello(), trio.Event(), trio.Event())
         self.dialing[peer_id] = dial
         return dial
 
+    def init_for(self, dial: Dial, key: PathKey, now: float) -> bytes:
+        """The INIT of the dial for that path; it counts as sent there."""
+        relayed = isinstance(key, bytes)
+        alike = [knock for knock in dial.knocks if knock.relayed is relayed]
+        knock = next((knock for knock in alike if key in knock.sent_at), None)
+        if knock is None:
+            # where a circuit leads to nothing has to be shown, so one INIT does for all of them
+            share = len(alike) >= (1 if relayed else _MAX_INITS)
+            knock = alike[-1] if share else self._new_knock(dial, relayed)
+            knock.sent_at[key] = now
+        return knock.initiator.packet
+
+    def _new_knock(self, dial: Dial, relayed: bool) -> Knock:
+        initiator = Initiator(
+            self._engine.identity,
+            dial.peer_id,
+            network_key=self._engine.network_key,
+            local_index=self._free_index(),
+            hello=dial.local.encode(),
+            random_bytes=self._engine.random_bytes,
+        )
+        knock = Knock(initiator, relayed)
+        dial.knocks.append(knock)
+        self.dials[initiator.local_index] = dial
+        return knock
+
     def drop_dial(self, dial: Dial) -> None:
         """The attempt is over."""
-        self.dials.pop(dial.initiator.local_index, None)
+        for knock in dial.knocks:
+            self.dials.pop(knock.initiator.local_index, None)
         if self.dialing.get(dial.peer_id) is dial:
             del self.dialing[dial.peer_id]
         dial.done.set()
@@ -276,5 +338,5 @@ class Handshakes:
 
     def end_dials(self) -> None:
         """The node is closing: no attempt goes on."""
-        for dial in list(self.dials.values()):
+        for dial in list(self.dialing.values()):
             self.drop_dial(dial)

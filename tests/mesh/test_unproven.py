@@ -1,0 +1,258 @@
+"""Handshakes of strangers: what they cost, whom they reach, and which addresses they do not prove."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from netmesh_trio import Address, Identity, PathKind, PeerUnreachableError
+from netmesh_trio.events import PathChanged
+from netmesh_trio.session.cookies import cookie_key, seal_cookie
+from netmesh_trio.session.handshake import Initiator, Responder
+from netmesh_trio.session.keys import KeyRing, pack_nonce
+from netmesh_trio.session.session import Session
+from netmesh_trio.testing import Packet, Verdict
+from netmesh_trio.wire import frames, packets
+from netmesh_trio.wire.hello import Hello
+from tests.mesh.world import Chance, Member, World
+
+PUBLIC = bytes(32)
+OWN = Address("198.51.100.1", 1000)
+VICTIM = Address("198.51.100.66", 9999)
+CHALLENGES = 4 * 41
+
+
+def hello(chance: Chance) -> bytes:
+    return Hello(
+        boot_id=chance.randbytes(8),
+        max_datagram_size=16336,
+        session_window=1 << 30,
+        stream_window=1 << 30,
+        max_streams=1000,
+    ).encode()
+
+
+class Stranger:
+    """Speaks the protocol, from any address: one handshake with ``target``, and packets of the session."""
+
+    def __init__(self, world: World, target: Member, *, index: int = 0x5EED) -> None:
+        self.world = world
+        self.target = target
+        self.identity = world.chance.identity()
+        self.initiator = Initiator(
+            self.identity,
+            target.id,
+            network_key=PUBLIC,
+            local_index=index,
+            hello=hello(world.chance),
+            random_bytes=world.chance.randbytes,
+        )
+        #: What the target sends to addresses where no host is.
+        self.heard: list[Packet] = []
+        world.net.on_packet = self._hear
+        self._number = 0
+
+    def _hear(self, packet: Packet) -> Verdict | None:
+        if packet.destination in (OWN, VICTIM):
+            self.heard.append(packet)
+            return Verdict(drop=True)
+        return None
+
+    def got(self, address: Address) -> list[bytes]:
+        return [p.data for p in self.heard if p.destination == address]
+
+    def send(self, data: bytes, source: Address) -> None:
+        self.world.net.inject(data, source, Address(self.target.host.address, 4650))
+
+    async def knock(self, *sources: Address) -> None:
+        """INIT from each, and the answer to the first."""
+        for source in sources:
+            self.send(self.initiator.packet, source)
+            await trio.sleep(0.05)
+        established = self.initiator.receive_response(self.got(sources[0])[0])
+        self.remote_index = established.remote_index
+        self.keys = KeyRing(
+            established.send_key, established.receive_key, established.rekey_secret, True, self.world.chance.randbytes
+        )
+        self.heard.clear()
+
+    def seal(self, plain: bytes) -> bytes:
+        nonce = pack_nonce(self._number)
+        self._number += 1
+        return packets.data_prefix(0, self.remote_index) + nonce[4:] + self.keys.sealer.encrypt(nonce, plain, None)
+
+    def opened(self, packet: bytes) -> bytes:
+        opener = self.keys.opener(packet[1])
+        assert opener is not None
+        return opener.decrypt(b"\0\0\0\0" + packet[8:16], packet[16:], None)
+
+    def session(self) -> Session:
+        return self.target.session(self.identity.peer_id)  # type: ignore[no-any-return]
+
+
+PING = bytes((frames.PING,))
+
+
+# who answers, and where
+
+
+async def test_an_address_that_never_answered_gets_no_data(world: World, autojump_clock: MockClock) -> None:
+    """The same INIT from an address of the stranger's and from a victim's: the answers are alike, and who uses the key
+    need not have received the one that went to the victim."""
+    b = await world.start("b")
+    world.serve(b)
+    for sources in ((OWN, VICTIM), (OWN, VICTIM, OWN)):
+        stranger = Stranger(world, b, index=len(sources))
+        await stranger.knock(*sources)
+        stranger.send(stranger.seal(PING), VICTIM)
+        greeting = frames.pack_stream_header(frames.STREAM, 0, 0) + b"\x04echo" + bytes(1000)
+        for _ in range(3):
+            stranger.send(stranger.seal(greeting), VICTIM)
+        await trio.sleep(30)
+        session = stranger.session()
+        assert session.path is None
+        assert sum(map(len, stranger.got(VICTIM))) <= CHALLENGES
+        assert all(stranger.opened(p)[0] == frames.PATH_CHALLENGE for p in stranger.got(VICTIM))
+        b.engine.session_closed(b.engine.by_remote[len(sources)])
+
+
+async def test_an_address_that_answers_the_challenge_is_taken(world: World, autojump_clock: MockClock) -> None:
+    b = await world.start("b")
+    stranger = Stranger(world, b)
+    await stranger.knock(OWN, VICTIM)
+    stranger.send(stranger.seal(PING), OWN)
+    await trio.sleep(0.05)
+    (challenge,) = stranger.got(OWN)
+    stranger.send(stranger.seal(bytes((frames.PATH_RESPONSE,)) + stranger.opened(challenge)[1:9]), OWN)
+    await trio.sleep(0.05)
+    path = stranger.session().path
+    assert path is not None
+    assert path.address == OWN
+
+
+async def test_the_only_address_that_was_answered_needs_no_challenge(world: World, autojump_clock: MockClock) -> None:
+    b = await world.start("b")
+    stranger = Stranger(world, b)
+    await stranger.knock(OWN, OWN)
+    stranger.send(stranger.seal(PING), OWN)
+    await trio.sleep(0.05)
+    path = stranger.session().path
+    assert path is not None
+    assert path.address == OWN
+    assert all(stranger.opened(p)[0] != frames.PATH_CHALLENGE for p in stranger.got(OWN))
+
+
+def answer(chance: Chance, identity: Identity, init: bytes) -> bytes:
+    """What the holder of the key says to an INIT."""
+    responder = Responder(
+        identity,
+        network_key=PUBLIC,
+        hello=lambda: hello(chance),
+        allocate_index=lambda: 0xB0B,
+        random_bytes=chance.randbytes,
+    )
+    reply = responder.receive_init(init, None, 0.0)
+    return reply.packet  # type: ignore[union-attr]
+
+
+async def test_a_peer_does_not_answer_for_an_address_that_it_was_not_asked_at(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """It was asked over a relay, too: that it has an INIT does not show that it is where its answer comes from."""
+    a = await world.start("a")
+    shakes, now = a.engine.handshakes, trio.current_time()
+    keys = [(0, Address("198.51.100.66", port)) for port in range(1, 6)]
+    circuit = b"circuit1"
+
+    def validated(asked: list[object], received: int, source: tuple[int, Address]) -> bool:
+        peer = world.chance.identity()
+        dial = shakes.start_dial(peer.peer_id)
+        inits = [shakes.init_for(dial, key, now) for key in asked]  # type: ignore[arg-type]
+        assert inits == [shakes.init_for(dial, key, now + 1) for key in asked]  # type: ignore[arg-type]
+        shakes.receive_untrusted(packets.RESPONSE, answer(world.chance, peer, inits[received]), source, None)
+        assert dial.done.is_set()
+        path = a.session(peer.peer_id).paths[source]
+        return bool(path.validated)
+
+    assert validated([keys[0]], 0, keys[0])
+    assert validated([keys[0], circuit], 0, keys[0])
+    assert not validated([keys[0], circuit], 1, keys[0])
+    assert not validated([keys[0]], 0, keys[1])
+    assert validated([keys[0], keys[1], circuit], 1, keys[1])
+    assert not validated([keys[0], keys[1], circuit], 0, keys[1])
+    # only so many get one of their own
+    assert validated(list(keys), 1, keys[1])
+    assert not validated(list(keys), 4, keys[4])
+    assert not validated(list(keys), 4, keys[2])
+    assert not shakes.dials
+    assert not shakes.dialing
+
+
+async def test_to_ask_a_relay_at_the_same_time_costs_nothing(world: World, autojump_clock: MockClock) -> None:
+    relay = await world.start("r")
+    a, b = await world.start("a", [relay]), await world.start("b", [relay])
+    world.serve(b)
+    await trio.sleep(3)
+    changes: list[object] = []
+
+    async def watch(member: Member) -> None:
+        async for event in member.node.events():
+            if isinstance(event, PathChanged):
+                changes.append(event)
+
+    for member in (a, b):
+        world.nursery.start_soon(watch, member)
+    await trio.sleep(0.1)
+    replies = b.engine.handshakes.responder.stats().replies
+    start = trio.current_time()
+    peer = await a.node.connect(b.uri)
+    took = trio.current_time() - start
+    assert took < 0.05  # one round trip
+    assert peer.path is not None
+    assert peer.path.kind is PathKind.DIRECT
+    async with await peer.open_stream("echo") as stream:
+        await stream.send_all(b"hello")
+        assert await stream.receive_some() == b"hello"
+    assert trio.current_time() - start < 3 * took
+    await trio.sleep(0.1)
+    assert b.engine.handshakes.responder.stats().replies == replies + 2
+    assert b.engine.handshakes.half_open == {}  # the other answer is not gone on with
+    await trio.sleep(30)
+    assert changes == []
+    assert len(a.engine.sessions) == len(b.engine.sessions) == 2
+
+
+# cookies
+
+
+async def test_a_cookie_brings_no_init_to_others_and_few_to_anybody(world: World, autojump_clock: MockClock) -> None:
+    a = await world.start("a", connect_timeout=0.2)
+    peer = world.chance.identity()
+    sent: list[Packet] = []
+    world.net.on_packet = sent.append
+    asked = Address("198.51.100.7", 7)
+
+    async def dial() -> None:
+        with pytest.raises(PeerUnreachableError):
+            await a.node.connect(f"netmesh://{peer.peer_id}@{asked}")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dial)
+        await trio.sleep(0.1)
+        (init,) = (p.data for p in sent)
+        for source, most in ((VICTIM, 0), (asked, 3)):
+            sent.clear()
+            for _ in range(50):
+                cookie = seal_cookie(
+                    cookie_key(bytes(peer.peer_id), PUBLIC),
+                    world.chance.randbytes(16),
+                    init[608:624],
+                    int.from_bytes(init[4:8], "little"),
+                    world.chance.randbytes(24),
+                )
+                world.net.inject(cookie, source, Address(a.host.address, 4650))
+            await trio.sleep(0.03)
+            assert len(sent) == most
+            assert {p.destination for p in sent} <= {source}
+            assert all(p.data[:624] == init[:624] != p.data for p in sent)
