@@ -92,6 +92,7 @@ class NodeConfig:
     #: Streams of one service that wait to be accepted; more are refused.
     backlog: int = attrs.field(default=128, validator=_between(1, 65535))
     #: Sessions at once, of all peers together; more are not answered.
+    #: An eighth of them is kept for those that this node opens.
     max_sessions: int = attrs.field(default=4096, validator=_between(1, 1_000_000))
 
     def __attrs_post_init__(self) -> None:

@@ -36,6 +36,8 @@ __all__ = ["Dial", "HalfOpen", "Handshakes", "Knock"]
 
 _MAX_HALF_OPEN = 512
 _HALF_OPEN_LIFETIME = 20.0
+# One in so many of the sessions allowed is kept for those that this node opens.
+_OWN_PART = 8
 # Addresses of one dial that get an INIT of their own; what is more shares the last one's.
 _MAX_INITS = 3
 # INITs that go out at once for a COOKIE, to one address in one dial.  Under load each INIT until the first COOKIE is
@@ -114,7 +116,9 @@ class Handshakes:
 
     @property
     def _full(self) -> bool:
-        return len(self._engine.sessions) + len(self.half_open) >= self._engine.config.max_sessions
+        """Whether there is no room for a session that a peer opens.  Half-open ones take none: strangers make them."""
+        most = self._engine.config.max_sessions
+        return len(self._engine.sessions) >= most - most // _OWN_PART
 
     def _index_for_peer(self) -> int | None:
         return None if self._full else self._free_index()
@@ -148,7 +152,7 @@ class Handshakes:
             self._engine.counters.dropped_unknown += 1
             self._say_stranger(index, data, skip, key, via)
             return None
-        session = self._make_session(half_open.established, half_open.local, now)
+        session = None if self._full else self._make_session(half_open.established, half_open.local, now)
         if session is None or not session.authentic(data[skip : min(stride, len(data))]):
             self._engine.counters.dropped_unknown += 1
             return None
@@ -295,8 +299,11 @@ class Handshakes:
 
     def start_dial(self, peer_id: PeerId) -> Dial:
         """A new attempt; register it so that answers find it.  The caller sends its packet where it may work."""
-        if self._full:
-            raise PeerUnreachableError(f"this node already has its {self._engine.config.max_sessions} sessions")
+        most = self._engine.config.max_sessions
+        # to have us dial anew a peer that has a session need only be silent: that must not take what is kept for others
+        full = self._full if peer_id in self._engine.peers else len(self._engine.sessions) >= most
+        if full:
+            raise PeerUnreachableError(f"this node already has its {most} sessions")
         dial = Dial(peer_id, self.hello(), trio.Event(), trio.Event())
         self.dialing[peer_id] = dial
         return dial

@@ -256,3 +256,33 @@ async def test_a_cookie_brings_no_init_to_others_and_few_to_anybody(world: World
             assert len(sent) == most
             assert {p.destination for p in sent} <= {source}
             assert all(p.data[:624] == init[:624] != p.data for p in sent)
+
+
+# what strangers use up
+
+
+async def test_strangers_do_not_use_up_the_sessions(world: World, autojump_clock: MockClock) -> None:
+    b = await world.start("b", max_sessions=16)
+    honest = await world.start("a", connect_timeout=2.0)
+    other = await world.start("c")
+    strangers = []
+    for number in range(40):
+        strangers.append(Stranger(world, b, index=number + 1))
+        await strangers[-1].knock(OWN)
+    assert len(b.engine.handshakes.half_open) == 40
+    assert (await honest.node.connect(b.uri)).path is not None
+    # those that go on with it get all places but those for the node's own dials
+    for stranger in strangers:
+        stranger.send(stranger.seal(PING), OWN)
+    await trio.sleep(1)
+    assert len(b.engine.sessions) == 14
+    assert (await b.node.connect(other.uri)).path is not None
+    assert b.engine.handshakes.responder.stats().drops == {}
+    late = Stranger(world, b, index=99)
+    late.send(late.initiator.packet, OWN)
+    await trio.sleep(1)
+    assert all(p.data[0] != packets.RESPONSE for p in late.heard)
+    assert b.engine.handshakes.responder.stats().drops == {"full": 1}
+    await b.node.connect((await world.start("e")).uri)
+    with pytest.raises(PeerUnreachableError, match="has its 16 sessions"):
+        await b.node.connect((await world.start("f")).uri)
