@@ -226,8 +226,11 @@ class Handshakes:
         """Handle any packet that is neither DATA nor CIRCUIT; ``via`` is the relay that it came over, if any."""
         now = self._engine.now()
         if kind == packets.INIT:
-            source = None if via is not None else key[1].pack() if isinstance(key, tuple) else None
-            answer = self.responder.receive_init(data, source, now)
+            if isinstance(key, bytes):
+                relay = bytes(via) if via is not None else None
+                answer = self.responder.receive_init(data, None, now, relay=relay, circuit=key)
+            else:
+                answer = self.responder.receive_init(data, key[1].pack(), now)
             if isinstance(answer, Reply):
                 if answer.fresh:
                     self.expire_half_open(now)

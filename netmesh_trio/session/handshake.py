@@ -191,7 +191,8 @@ class Drop:
 
     *reason* is ``"length"``, ``"header"`` (type, version or zero bytes), ``"mac1"`` (another
     target, network key, or damage), ``"busy"`` (a budget of the whole node is spent),
-    ``"rate-limited"`` (that of the source is), ``"noise"`` (not authentic), ``"payload"``,
+    ``"rate-limited"`` (that of the source, relay or circuit is), ``"noise"`` (not authentic),
+    ``"payload"``,
     ``"identity"`` (not the holder of the peer id it claims, or ourselves) or ``"full"`` (no index).
     """
 
@@ -229,8 +230,16 @@ class HandshakeLimits:
     dropped.
     """
     circuit_burst: float = _amount(200.0)
+    relay_rate: float = _amount(50.0)
+    """For all that come over one relay, so that no relay uses up what is for all."""
+    relay_burst: float = _amount(100.0)
+    one_circuit_rate: float = _amount(0.2)
+    """For all that come over one circuit, so that nobody uses up what is for its relay.  A dial
+    needs one handshake, and has circuits of its own.
+    """
+    one_circuit_burst: float = _amount(2.0)
     max_sources: int = attrs.field(default=4096, validator=attrs.validators.ge(1))
-    """Proven sources remembered."""
+    """Proven sources remembered; and so many circuits, and so many relays."""
     cookie_lifetime: float = attrs.field(default=120.0, validator=attrs.validators.gt(0))
     """Seconds until the cookie secret changes; a cookie is good for one to two of them."""
     max_repeats: int = attrs.field(default=1024, validator=attrs.validators.ge(0))
@@ -462,6 +471,8 @@ class Responder:
         self._proven = TokenBucket(limits.proven_rate, limits.proven_burst)
         self._circuits = TokenBucket(limits.circuit_rate, limits.circuit_burst)
         self._sources = SourceLimiter(limits.source_rate, limits.source_burst, limits.max_sources)
+        self._each_relay = SourceLimiter(limits.relay_rate, limits.relay_burst, limits.max_sources)
+        self._each_circuit = SourceLimiter(limits.one_circuit_rate, limits.one_circuit_burst, limits.max_sources)
         # Oldest first: (sender index, ephemeral key, mac1) to (when, answer).
         self._repeats: OrderedDict[bytes, tuple[float, Reply]] = OrderedDict()
         self._repeat_keys: dict[int, bytes] = {}  # by local index
@@ -479,13 +490,23 @@ class Responder:
             sources_evicted=self._sources.evicted,
         )
 
-    def receive_init(self, data: _Bytes, source: bytes | None, now: float) -> Reply | CookieReply | Drop:
+    def receive_init(
+        self,
+        data: _Bytes,
+        source: bytes | None,
+        now: float,
+        *,
+        relay: bytes | None = None,
+        circuit: bytes | None = None,
+    ) -> Reply | CookieReply | Drop:
         """What to do about an INIT; never raises for what is in it.
 
         :param source: where it came from, as :meth:`Address.pack` writes it, and where to send the
             answer; None when it came over a circuit, where there is no address to prove.
+        :param relay: then, what tells the relay that it came over from others, if that is known,
+        :param circuit: and the same for the circuit.
         """
-        answer = self._receive(data, source, now)
+        answer = self._receive(data, source, now, relay, circuit)
         if isinstance(answer, Drop):
             self._drops[answer.reason] += 1
         elif isinstance(answer, CookieReply):
@@ -514,7 +535,9 @@ class Responder:
         del self._repeats[key]
         del self._repeat_keys[reply.established.local_index]
 
-    def _receive(self, data: _Bytes, source: bytes | None, now: float) -> Reply | CookieReply | Drop:
+    def _receive(
+        self, data: _Bytes, source: bytes | None, now: float, relay: bytes | None, circuit: bytes | None
+    ) -> Reply | CookieReply | Drop:
         if len(data) != INIT_SIZE:
             return Drop("length")
         packet = bytes(data)
@@ -527,7 +550,11 @@ class Responder:
         key = packet[4 : _INIT_HEADER + KEY_SIZE] + mac1
         if key in self._repeats:
             return self._repeats[key][1]
-        refusal = self._admit_untrusted(packet, source, now)
+        refusal = (
+            self._admit_untrusted(packet, source, now)
+            if source is not None
+            else self._admit_from_circuit(relay, circuit, now)
+        )
         if refusal is not None:
             return refusal
         answer = self._answer(packet)
@@ -547,14 +574,22 @@ class Responder:
         self._repeats[key] = now, attrs.evolve(reply, fresh=False)
         self._repeat_keys[reply.established.local_index] = key
 
-    def _admit_untrusted(self, packet: bytes, source: bytes | None, now: float) -> CookieReply | Drop | None:
+    def _admit_from_circuit(self, relay: bytes | None, circuit: bytes | None, now: float) -> Drop | None:
+        """The same for an INIT that came over a circuit.  The narrowest limit goes first: what it
+        holds back costs nobody else anything.
+        """
+        if circuit is not None and not self._each_circuit.take(circuit, now):
+            return Drop("rate-limited")
+        if relay is not None and not self._each_relay.take(relay, now):
+            return Drop("rate-limited")
+        return None if self._circuits.take(now) else Drop("busy")
+
+    def _admit_untrusted(self, packet: bytes, source: bytes, now: float) -> CookieReply | Drop | None:
         """None if the INIT may cost key operations.
 
         As in WireGuard, the limit of a source is charged for proven addresses only: else whoever
         forges a source could use up somebody else's.
         """
-        if source is None:
-            return None if self._circuits.take(now) else Drop("busy")
         if self._open.take(now):
             return None
         mac2 = packet[_MAC2:]

@@ -6,10 +6,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from netmesh_trio import Address, Identity, PathKind, PeerUnreachableError
+from netmesh_trio import Address, Identity, PathKind, PeerId, PeerUnreachableError
 from netmesh_trio.events import PathChanged
-from netmesh_trio.session.cookies import cookie_key, seal_cookie
-from netmesh_trio.session.handshake import Initiator, Responder
+from netmesh_trio.session.cookies import cookie_key, mac, mac1_key, seal_cookie
+from netmesh_trio.session.handshake import INIT_SIZE, Initiator, Responder
 from netmesh_trio.session.keys import KeyRing, pack_nonce
 from netmesh_trio.session.session import Session
 from netmesh_trio.testing import Packet, Verdict
@@ -286,3 +286,32 @@ async def test_strangers_do_not_use_up_the_sessions(world: World, autojump_clock
     await b.node.connect((await world.start("e")).uri)
     with pytest.raises(PeerUnreachableError, match="has its 16 sessions"):
         await b.node.connect((await world.start("f")).uri)
+
+
+def rubbish(chance: Chance, target: PeerId) -> bytes:
+    """As an INIT, up to mac1."""
+    body = bytes((packets.INIT, 1, 0, 0)) + chance.randbytes(604)
+    body += mac(mac1_key(bytes(target), PUBLIC), body)
+    return body + bytes(INIT_SIZE - len(body))
+
+
+async def test_a_circuit_that_is_flooded_holds_up_no_other(world: World, autojump_clock: MockClock) -> None:
+    relay = await world.start("r")
+    a, b = await world.start("a", [relay], direct=False), await world.start("b", [relay])
+    await trio.sleep(3)
+    shakes = b.engine.handshakes
+
+    async def flood() -> None:
+        while True:
+            for _ in range(50):
+                shakes.receive_untrusted(packets.INIT, rubbish(world.chance, b.id), b"circuit1", relay.id)
+            await trio.sleep(0.05)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(flood)
+        await trio.sleep(2)
+        start = trio.current_time()
+        await a.node.connect(b.id)
+        assert trio.current_time() - start < 0.2
+        nursery.cancel_scope.cancel()
+    assert shakes.responder.stats().drops["noise"] <= 4

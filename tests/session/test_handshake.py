@@ -586,6 +586,25 @@ def test_budgets() -> None:
     assert drops == {"rate-limited": 1, "busy": 2}
 
 
+def test_each_relay_and_each_circuit_has_a_limit() -> None:
+    limits = HandshakeLimits(circuit_burst=10.0, relay_burst=5.0, one_circuit_rate=1.0, one_circuit_burst=2.0)
+    bob = responder(limits=limits)
+    seeds = iter(range(10, 1000))
+
+    def attempt(relay: bytes, circuit: bytes, now: float = 0.0) -> str:
+        answer = bob.receive_init(initiator(seed=next(seeds)).packet, None, now, relay=relay, circuit=circuit)
+        return answer.reason if isinstance(answer, Drop) else type(answer).__name__
+
+    # what a circuit or relay is refused costs the others nothing
+    assert [attempt(b"relay", b"one") for _ in range(9)] == ["Reply"] * 2 + ["rate-limited"] * 7
+    assert [attempt(b"relay", b"two") for _ in range(3)] == ["Reply"] * 2 + ["rate-limited"]
+    assert [attempt(b"relay", b"three") for _ in range(3)] == ["Reply"] + ["rate-limited"] * 2
+    assert [attempt(b"other", b"%d" % n) for n in range(7)] == ["Reply"] * 5 + ["rate-limited"] * 2
+    assert attempt(b"third", b"four") == "busy"
+    assert attempt(b"relay", b"one", 1.0) == "Reply"
+    assert attempt(b"relay", b"one", 1.0) == "rate-limited"
+
+
 def test_a_forged_source_uses_up_nobodys_limit() -> None:
     bob = responder(limits=attrs.evolve(LOADED, source_rate=0.0, source_burst=1.0))
     for seed in range(20):
