@@ -315,7 +315,8 @@ class Engine:
         live = LiveSession(self, session, peer)
         self.sessions[session.local_index] = live
         self.sessions_had += 1
-        self.by_remote[session.remote_index] = live
+        # the peer chose the index: it must not be able to take the place of another's, so the first one stays
+        self.by_remote.setdefault(session.remote_index, live)
         for key in session.paths:
             self._ride(live, key)
         for other in list(peer.sessions):

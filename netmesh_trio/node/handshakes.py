@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import trio
+from cryptography.exceptions import InvalidTag
 
 from ..errors import PeerUnreachableError
 from ..identity import PeerId
@@ -21,7 +22,7 @@ from ..session.handshake import (
     Responder,
     peek_indices_untrusted,
 )
-from ..session.keys import KeyRing
+from ..session.keys import KeyRing, PacketKey, pack_nonce
 from ..session.session import Session
 from ..wire import packets
 from ..wire.errors import DecodeError
@@ -57,6 +58,25 @@ class HalfOpen:
     #: Where our answer went.  If that is one place, who uses its key has received it there; if there are more, nobody
     #: knows at which of them, and two are all that is kept.
     answered: set[PathKey] = attrs.field(factory=set)
+    _opener: PacketKey | None = attrs.field(default=None, init=False)
+
+    def authentic(self, packet: memoryview) -> bool:
+        """Whether one DATA packet for this index was made by the peer.  Anybody can send such: nothing but the key is
+        made for it, and that once."""
+        if self._opener is None:
+            try:
+                remote = Hello.decode(self.established.hello)
+            except DecodeError:
+                return False
+            self._opener = PacketKey(self.established.receive_key, self.local.prefers_aes and remote.prefers_aes)
+        prefix, number = packets.unpack_data_header(packet)
+        if prefix.to_bytes(8, "little") != packets.data_prefix(0, self.established.local_index):
+            return False
+        try:
+            self._opener.decrypt(pack_nonce(number), packet[packets.DATA_HEADER_SIZE :], None)
+        except InvalidTag:
+            return False
+        return True
 
 
 @attrs.define(eq=False)
@@ -152,11 +172,14 @@ class Handshakes:
             self._engine.counters.dropped_unknown += 1
             self._say_stranger(index, data, skip, key, via)
             return None
-        session = None if self._full else self._make_session(half_open.established, half_open.local, now)
-        if session is None or not session.authentic(data[skip : min(stride, len(data))]):
+        if self._full or not half_open.authentic(data[skip : min(stride, len(data))]):
             self._engine.counters.dropped_unknown += 1
             return None
+        session = self._make_session(half_open.established, half_open.local, now)
         del self.half_open[index]
+        if session is None:
+            self._engine.counters.dropped_handshake += 1
+            return None
         self._forget_twins(half_open.established)
         path = session.add_path(key, via, now)
         if half_open.answered == {key}:

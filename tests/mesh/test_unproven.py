@@ -8,6 +8,7 @@ from trio.testing import MockClock
 
 from netmesh_trio import Address, Identity, PathKind, PeerId, PeerUnreachableError
 from netmesh_trio.events import PathChanged
+from netmesh_trio.node import handshakes
 from netmesh_trio.session.cookies import cookie_key, mac, mac1_key, seal_cookie
 from netmesh_trio.session.handshake import INIT_SIZE, Initiator, Responder
 from netmesh_trio.session.keys import KeyRing, pack_nonce
@@ -315,3 +316,47 @@ async def test_a_circuit_that_is_flooded_holds_up_no_other(world: World, autojum
         assert trio.current_time() - start < 0.2
         nursery.cancel_scope.cancel()
     assert shakes.responder.stats().drops["noise"] <= 4
+
+
+async def test_a_forged_packet_for_a_handshake_makes_no_session(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+
+    def make(**arguments: object) -> Session:
+        made.append(arguments)
+        return Session(**arguments)  # type: ignore[arg-type]
+
+    b = await world.start("b")
+    stranger = Stranger(world, b)
+    await stranger.knock(OWN)
+    monkeypatch.setattr(handshakes, "Session", make)
+    good = stranger.seal(PING)
+    for at in (1, 2, 8, 15, 16, len(good) - 1):
+        stranger.send(good[:at] + bytes((good[at] ^ 1,)) + good[at + 1 :], VICTIM)
+    await trio.sleep(1)
+    assert made == []
+    assert b.engine.counters.dropped_unknown == 6
+    assert stranger.heard == []
+    stranger.send(good, OWN)
+    await trio.sleep(1)
+    assert len(made) == 1
+    assert stranger.session().path is not None
+
+
+async def test_nobody_takes_the_place_of_another_by_choosing_its_index(world: World, autojump_clock: MockClock) -> None:
+    """That a restarted peer says it is a stranger is heard, whoever else has a session with the same index."""
+    a, b = await world.start("a"), await world.start("b")
+    await b.node.connect(a.uri)
+    await trio.sleep(1)
+    index = b.session(a).remote_index
+    stranger = Stranger(world, b, index=index)
+    await stranger.knock(OWN)
+    stranger.send(stranger.seal(PING), OWN)
+    await trio.sleep(1)
+    assert stranger.session().remote_index == index
+    heard: list[object] = []
+    b.engine.on_stranger = heard.append
+    world.net.inject(packets.stranger(index, 0), Address(a.host.address, 4650), Address(b.host.address, 4650))
+    await trio.sleep(1)
+    assert len(heard) == 1
