@@ -127,6 +127,7 @@ class Incoming:
         elif subprotocol == frames.SUBPROTOCOL_REKEY:
             answer = session.keys.receive_rekey(payload)
             if answer is not None:
+                session.keys.check_rate(now, session.stats.packets_received)
                 session.queue_rekey(answer)
         else:
             session.events.append(ControlReceived(subprotocol, payload, path))

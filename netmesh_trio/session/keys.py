@@ -23,6 +23,7 @@ import nacl.exceptions
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from ..wire.errors import DecodeError
+from .cookies import TokenBucket
 
 __all__ = ["KeyRing", "PacketKey", "Seal", "SealInto", "pack_nonce"]
 
@@ -38,6 +39,12 @@ SealInto = Callable[[bytes, bytes | bytearray | memoryview, None, memoryview], o
 #: section 6.6): half of that leaves time for the renewal.  For ChaCha20-Poly1305 there is no limit that matters.
 _AES_PACKETS = 1 << 22
 _CHACHA_PACKETS = 1 << 62
+
+#: Renewals that the answering side puts up with: so many at once, and then one for each so many seconds or packets.
+#: By time, the shortest interval that a node can be given is one second; by count they are due after many more packets.
+_RENEWALS = 32
+_RENEWAL_SECONDS = 0.5
+_RENEWAL_PACKETS = 32
 
 _REKEY = struct.Struct(">I32s")
 
@@ -74,6 +81,7 @@ class KeyRing:
         "_aes",
         "_ephemeral",
         "_initiator",
+        "_limit",
         "_openers",
         "_pending",
         "_random_bytes",
@@ -100,6 +108,7 @@ class KeyRing:
         self._initiator = initiator
         self._random_bytes = random_bytes
         self._ephemeral: bytes | None = None
+        self._limit = TokenBucket(1.0, _RENEWALS)
         self._openers: dict[int, PacketKey] = {0: PacketKey(receive_key, aes)}
         self._pending: PacketKey | None = None
         #: What we send with.
@@ -147,6 +156,15 @@ class KeyRing:
         # we send with the new key once the opener does: only then do we know that it has our answer
         self._pending = self._derive(mine, theirs, own_first=False)
         return _REKEY.pack(self.generation, public)
+
+    def check_rate(self, now: float, packets: int) -> None:
+        """Count an answered renewal, ``packets`` having come in so far.
+
+        :raises DecodeError: there were too many: each costs the answering side three scalar multiplications.
+        """
+        # a clock that goes by seconds and by packets
+        if not self._limit.take(now / _RENEWAL_SECONDS + packets / _RENEWAL_PACKETS):
+            raise DecodeError("REKEY too often")
 
     def on_received(self, epoch: int) -> None:
         """A packet of a new epoch was authentic: the other side has the key, so we may send with it."""

@@ -68,6 +68,34 @@ def test_keys_are_renewed_by_count() -> None:
     assert pair.a.keys.renewals >= 1
 
 
+def renew_in_haste(pair: Pair, count: int, pause: float) -> int:
+    """Renew the keys again as soon as they are; say how often the other side did it."""
+    for _ in range(count):
+        message = pair.a.keys.start_renewal()
+        if message is None or pair.b.closed:
+            break
+        pair.a.queue_rekey(message)
+        pair.a.ping()
+        pair.run(pair.now + pause)
+        pair.a.ping()
+        pair.run(pair.now + pause)
+    return pair.b.keys.renewals
+
+
+def test_keys_that_are_renewed_without_end_end_the_session() -> None:
+    pair = Pair(wire=Wire(delay=0.001))
+    assert renew_in_haste(pair, 1000, 0.03) < 60
+    assert pair.b.closed == Closed("protocol", "REKEY too often")
+
+
+def test_keys_may_be_renewed_as_often_as_any_node_does() -> None:
+    """Each second, the shortest interval there is, and some of them late and together."""
+    pair = Pair(wire=Wire(delay=0.001))
+    assert renew_in_haste(pair, 20, 0.01) == 20
+    assert renew_in_haste(pair, 100, 0.5) == 120
+    assert pair.b.closed is None
+
+
 def test_a_full_queue_of_control_messages_does_not_end_the_renewal_of_keys() -> None:
     pair = Pair(times=SessionTimes(rekey=5.0))
     pair.run(1.0)
