@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
+from netmesh_trio import NodeConfig
+from netmesh_trio.node import dialing, handshakes
+from netmesh_trio.session import keys, session
+from netmesh_trio.session.handshake import HandshakeLimits
 from tests.test_docs_examples import run_example
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -23,6 +27,50 @@ def shown(title: str) -> bytes:
     data = bytes.fromhex("".join("".join(row) for row in rows))
     assert len(data) == int(match[1])
     return data
+
+
+def squeezed(name: str) -> str:
+    """A page with its lines joined."""
+    return " ".join((DOCS / name).read_text(encoding="utf-8").split())
+
+
+def test_limits_are_as_described() -> None:
+    rows = dict(
+        re.findall(r"^(\S.*?)  +(\S.*)$", (DOCS / "protocol.rst").read_text(encoding="utf-8"), re.MULTILINE),
+    )
+    limits = HandshakeLimits()
+    for name, told in {
+        "unproven sources": (limits.open_rate, limits.open_burst),
+        "proven sources together": (limits.proven_rate, limits.proven_burst),
+        "each IPv4 address or IPv6 /64": (limits.source_rate, limits.source_burst),
+        "circuits together": (limits.circuit_rate, limits.circuit_burst),
+        "each relay": (limits.relay_rate, limits.relay_burst),
+        "each circuit": (limits.one_circuit_rate, limits.one_circuit_burst),
+    }.items():
+        assert rows[f"handshakes answered, {name}"].startswith("{:g}/s, {:g} at once".format(*told))
+    assert rows["half-open sessions"] == f"{handshakes._MAX_HALF_OPEN}, each for {handshakes._HALF_OPEN_LIFETIME:g} s"
+    assert rows["sessions"].startswith(f"{NodeConfig().max_sessions}, an eighth")
+    assert handshakes._OWN_PART == 8
+    assert rows["paths of a session"] == f"{session._MAX_PATHS}"
+
+
+def test_limits_in_the_text_are_as_described() -> None:
+    protocol, threats = squeezed("protocol.rst"), squeezed("threat-model.rst")
+    limits = HandshakeLimits()
+    for page, told in (
+        (protocol, f"Each of the first {handshakes._MAX_INITS} addresses has an INIT of its own"),
+        (protocol, f"goes there again at once, at most {handshakes._MAX_COOKIES} times"),
+        (protocol, "repeated after {:g}, {:g}, {:g} and then every {:g} s".format(*dialing._RETRY)),
+        (protocol, f"INITs answered in the last {limits.repeat_lifetime:g} s"),
+        (protocol, f"a secret that changes every {limits.cookie_lifetime:g} s"),
+        (protocol, f"forgotten after {handshakes._HALF_OPEN_LIFETIME:g} s"),
+        (protocol, f"puts up with {keys._RENEWALS} renewals at once"),
+        (protocol, f"each {keys._RENEWAL_SECONDS:g} s and each {keys._RENEWAL_PACKETS} packets received"),
+        (threats, f"above {limits.open_rate:g} a second an INIT has to prove its address"),
+        (threats, f"there is a table of {handshakes._MAX_HALF_OPEN} for them"),
+        (threats, f"There are up to {NodeConfig().max_sessions} sessions"),
+    ):
+        assert told in page
 
 
 def keyed(key: bytes, data: bytes) -> bytes:
