@@ -8,7 +8,6 @@ a node without a mapping works as well.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -35,8 +34,6 @@ from ..traversal.portmap.routes import choose_gateway
 from .engine import Engine
 
 __all__ = ["NOTICES", "PortMapper"]
-
-_log = logging.getLogger("netmesh_trio")
 
 # Seconds between two looks at the routes.
 _POLL = 3.0
@@ -160,7 +157,7 @@ class PortMapper:
         """End what is done with a router once it is not ours any more."""
         while choose_gateway(self._gateways(), lease.bound) == gateway:  # noqa: ASYNC110 - nothing tells
             await trio.sleep(_POLL)
-        _log.info("the router is another: %s no longer", gateway.host)
+        self._engine.log.info("the router is another: %s no longer", gateway.host)
         scope.cancel()
 
     async def _listen(self, lease: _Lease, gateway: Gateway, group: str, port: int) -> None:
@@ -293,7 +290,9 @@ class PortMapper:
                 if not is_due:
                     continue  # it may be restarting just now; the next check asks for the mapping, too
                 failures += 1
-                _log.info("renewing the port mapping failed (%d of %d): %s", failures, FAILURES, error.detail)
+                self._engine.log.info(
+                    "renewing the port mapping failed (%d of %d): %s", failures, FAILURES, error.detail
+                )
                 if failures == FAILURES:
                     raise
                 earliest = engine.now() + 1.0
@@ -325,7 +324,9 @@ class PortMapper:
                         await client.unmap(mapping)
                     await client.unmap(None)
                 except PortMapError as error:
-                    _log.info("the port mapping could not be given back, it ends by itself: %s", error.detail)
+                    self._engine.log.info(
+                        "the port mapping could not be given back, it ends by itself: %s", error.detail
+                    )
 
     # telling
 
@@ -345,9 +346,9 @@ class PortMapper:
         if after == before or (before.error is not None and after == attrs.evolve(before, error=after.error)):
             return
         if mapping is not None:
-            _log.info("port mapping by %s: %s for %s", mapping.protocol, mapping.external, mapping.internal)
+            self._engine.log.info("port mapping by %s: %s for %s", mapping.protocol, mapping.external, mapping.internal)
         elif error is not None:
-            _log.info("no port mapping: %s", error.detail)
+            self._engine.log.info("no port mapping: %s", error.detail)
         engine.events.emit(after)
 
     def _count(self, *, renewal: bool) -> None:

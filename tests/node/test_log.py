@@ -7,7 +7,7 @@ import logging
 import pytest
 import trio
 
-from netmesh_trio import Identity, open_node
+from netmesh_trio import Identity, NodeConfig, open_node
 from netmesh_trio.testing import VirtualInternet
 
 FORMAT = logging.Formatter("%(levelname)s %(node)s %(peer)s [%(path)s] %(message)s")
@@ -58,3 +58,16 @@ async def test_a_bootstrap_node_that_does_not_answer_is_a_warning(
     (warning,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert vars(warning)["peer"] == str(nobody)
     assert "cannot be reached, trying on" in warning.getMessage()
+
+
+async def test_what_becomes_of_a_port_mapping_carries_the_fields_too(
+    autojump_clock: trio.abc.Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "netmesh_trio")
+    net = VirtualInternet()
+    host = net.host("a")
+    config = NodeConfig(try_port_mapping=True)
+    async with net, open_node(Identity(bytes(32)), config=config, network=host) as node:
+        await trio.sleep(5)
+    (line,) = [line for line in map(FORMAT.format, caplog.records) if "port mapping" in line]
+    assert line.startswith(f"INFO {node.peer_id} - [-] no port mapping: no-gateway")
