@@ -252,7 +252,7 @@ class Peer(anyio.TypedAttributeProvider):
     async def open_stream(self, service: str, *, priority: int = DEFAULT_PRIORITY) -> Stream:
         """Open a stream to a service of the peer; see :meth:`netmesh_trio.Peer.open_stream`.
 
-        Raises ServiceNotFoundError, PeerUnreachableError, SessionClosedError.
+        Raises ServiceNotFoundError, PeerUnreachableError, SessionClosedError, NodeClosedError.
         """
         stream = await self._port.call(
             lambda: self._peer.open_stream(service, priority=priority), lambda stream: stream.reset()

@@ -112,7 +112,7 @@ class Classifying:
         With ``thorough``, also wait until it is known what the NAT lets in, for as long again.
         """
         await trio.lowlevel.checkpoint()
-        if self._config.enabled and not self._engine.closing:
+        if self._config.enabled:
             # a round under way may rest on answers from before this call
             if self._next is None:
                 self._next = _Round()
@@ -122,14 +122,6 @@ class Classifying:
                 with trio.move_on_after(self._config.classify_deadline):
                     await self._examination.wait()
         return self._engine.nat_state.nat_type
-
-    def close(self) -> None:
-        """The node is leaving: nobody is to wait for a round any more."""
-        for waiting in (self._round, self._next):
-            if waiting is not None:
-                waiting.done.set()
-        if self._examination is not None:
-            self._examination.set()
 
     def changed(self) -> None:
         """The neighbors may have changed."""

@@ -13,7 +13,7 @@ import trio
 
 from ..addresses import Address, HostPort, MeshUri
 from ..config import NodeConfig
-from ..errors import AddressError, ConfigError, NodeClosedError
+from ..errors import AddressError, ConfigError
 from ..events import Event, PathReport
 from ..identity import Identity, PeerId
 from ..paths.path import Path
@@ -29,6 +29,7 @@ from .announcing import Announcing
 from .classifying import Classifying
 from .dialing import Dialer
 from .engine import Engine
+from .leaving import Leaving
 from .live import LiveSession
 from .network import Network
 from .peer import Peer
@@ -51,7 +52,12 @@ _FLUSH_POLL = 0.02
 
 
 class Node:
-    """A running node; made by :func:`open_node`."""
+    """A running node; made by :func:`open_node`.
+
+    Once its block ends, whoever waits for something of it is told: all calls that wait raise
+    :class:`NodeClosedError`, and channels of datagrams and iterators of events end.  The same holds for calls that
+    come later.  What only reads goes on answering.
+    """
 
     def __init__(
         self,
@@ -63,6 +69,7 @@ class Node:
         reflexes: Reflexes,
         classifying: Classifying,
         mapper: PortMapper,
+        leaving: Leaving,
         bootstrap: tuple[MeshUri, ...],
     ) -> None:
         self._engine = engine
@@ -73,6 +80,7 @@ class Node:
         self._reflexes = reflexes
         self._classifying = classifying
         self._mapper = mapper
+        self._leaving = leaving
         self._bootstrap = bootstrap
 
     def __repr__(self) -> str:
@@ -99,7 +107,7 @@ class Node:
         via = tuple(
             MeshUri(uri.peer_id, uri.address)
             for uri in self._bootstrap
-            if uri.peer_id != self.peer_id and self._engine.direct_session(uri.peer_id) is not None
+            if self._engine.direct_session(uri.peer_id) is not None
         )[:8]
         forwarded = self._engine.classifier.forwarded
         found = [MeshUri(self.peer_id, HostPort(*address), via) for address in forwarded]
@@ -127,11 +135,10 @@ class Node:
 
     async def wait_connected(self) -> None:
         """Wait until a session with at least one bootstrap node is up; at once without bootstrap nodes."""
-        await trio.lowlevel.checkpoint()
-        if self._bootstrap:
-            await self._dialer.bootstrap_connected.wait()
-        if self._engine.closing:
-            raise NodeClosedError("the node was closed")
+        with self._leaving.ends_waiting():
+            await trio.lowlevel.checkpoint()
+            if self._bootstrap:
+                await self._dialer.bootstrap_connected.wait()
 
     async def connect(self, target: PeerId | MeshUri | str) -> Peer:
         """Have a session with a peer, over whatever way answers first: direct, or a node that relays.
@@ -144,20 +151,21 @@ class Node:
         peer_id = parsed if isinstance(parsed, PeerId) else parsed.peer_id
         if peer_id == self.peer_id:
             raise AddressError("that is this node's own peer id; connect to another")
-        if self._engine.closing:
-            raise NodeClosedError("the node was closed")
-        await self._dialer.connect(parsed)
+        with self._leaving.ends_waiting():
+            await self._dialer.connect(parsed)
         return self._engine.peer(peer_id)
 
     async def connect_direct(self, target: PeerId | MeshUri | str) -> PathReport:
         """Have a session with a peer, as :meth:`connect`, and look for a direct path once.
 
         Returns the path that data takes in the end: direct, or over the relay with the reason in ``error``; either
-        way the peer is connected.  Raises what :meth:`connect` raises.
+        way the peer is connected.  Raises what :meth:`connect` raises, and PeerNotReachableError if the session ends
+        meanwhile.
         """
         started = trio.current_time()
         peer = await self.connect(target)
-        report = await self._upgrader.connect_direct(peer)
+        with self._leaving.ends_waiting():
+            report = await self._upgrader.connect_direct(peer)
         return attrs.evolve(report, elapsed=trio.current_time() - started)
 
     # the NAT in front of this node: what it is decides between whom direct paths are possible, never who is reached
@@ -191,9 +199,8 @@ class Node:
         it takes no part in NAT traversal, or this node does not.  None of them changes anything about the session.
         """
         target = _parse_target(peer_id)
-        if self._engine.closing:
-            raise NodeClosedError("the node was closed")
-        observation = await self._reflexes.probe(target if isinstance(target, PeerId) else target.peer_id)
+        with self._leaving.ends_waiting():
+            observation = await self._reflexes.probe(target if isinstance(target, PeerId) else target.peer_id)
         self._classifying.observe(observation)
         return observation.reflex
 
@@ -204,7 +211,8 @@ class Node:
         waits until it is known what the NAT lets in (a second or two more; see :attr:`nat_report`).  Without traversal
         or peers to ask, returns what is known.
         """
-        return await self._classifying.reclassify(thorough=thorough)
+        with self._leaving.ends_waiting():
+            return await self._classifying.reclassify(thorough=thorough)
 
     async def wait_binding_lifetime(self) -> NatReport:
         """Wait until it is known how long the NAT remembers a binding that nobody uses; returns :attr:`nat_report`.
@@ -213,7 +221,8 @@ class Node:
         takes up to nine minutes in all, and sends keep-alives more often where that turns out to be necessary.
         Returns at once where there is no NAT; waits for ever while no peer can help.
         """
-        await self._classifying.bindings.wait_known()
+        with self._leaving.ends_waiting():
+            await self._classifying.bindings.wait_known()
         return self.nat_report
 
     def set_reflex_override(self, address: Address | tuple[str, int] | str) -> None:
@@ -235,9 +244,8 @@ class Node:
 
         Nothing is changed there.  Takes 3 s at most, and that only while a router does not answer.
         """
-        if self._engine.closing:
-            raise NodeClosedError("the node was closed")
-        return await self._mapper.report()
+        with self._leaving.ends_waiting():
+            return await self._mapper.report()
 
     def traversal_stats(self) -> TraversalStatsSnapshot:
         """A frozen snapshot of the counters of the search for shorter paths."""
@@ -248,22 +256,18 @@ class Node:
     def listen(self, service: str) -> Listener:
         """Accept the streams that peers open for ``service``.  A :class:`trio.abc.Listener`: use it in ``async with``,
         and give it to :func:`trio.serve_listeners`.  Raises ServiceInUseError."""
-        if self._engine.closing:
-            raise NodeClosedError("the node was closed")
         return self._engine.services.listen(service)
 
     def datagrams(self, service: str) -> trio.MemoryReceiveChannel[Datagram]:
         """The unreliable datagrams that peers send to ``service``: a bounded channel of :class:`Datagram`.  Those that
         come while it is full are dropped and counted: if there are very many, empty it with ``receive_nowait`` after
-        each ``receive``.  Close it to stop."""
-        if self._engine.closing:
-            raise NodeClosedError("the node was closed")
+        each ``receive``.  Close it to stop; it ends when the node is closed.  Raises ServiceInUseError."""
         return self._engine.services.datagrams(service)
 
     # watching
 
     def events(self) -> AsyncIterator[Event]:
-        """What happens from this call on, until the node is closed.
+        """What happens from this call on, until the node is closed; of a closed one, nothing.
 
         A reader that is too slow loses the oldest and gets :class:`EventsLost` in their place.
         """
@@ -351,13 +355,15 @@ async def open_node(
     """Open a node; leaving the block closes it and leaves no task, socket or session behind.
 
     ``bind`` is where its UDP socket listens, or a list for several; port 0 is any.  ``bootstrap`` are the nodes that
-    it keeps sessions with, as ``netmesh://`` URIs with an address: they relay to everybody else.  ``network`` is what
-    it runs on: the operating system, unless a test gives a host of :mod:`netmesh_trio.testing`.
+    it keeps sessions with, as ``netmesh://`` URIs with an address: they relay to everybody else.  The node itself may
+    be among them, and is passed over.  ``network`` is what it runs on: the operating system, unless a test gives a
+    host of :mod:`netmesh_trio.testing`.
 
     What was written to streams when the block ends normally is still delivered, for up to ``close_timeout`` seconds.
     An exception of the block comes out as it is, not in a group.  Raises BindError, AddressError, ConfigError.
     """
-    uris = _parse_bootstrap(bootstrap)
+    # one list for a whole fleet of relays names this node, too
+    uris = tuple(uri for uri in _parse_bootstrap(bootstrap) if uri.peer_id != identity.peer_id)
     binds = _parse_bind(bind)
     config = NodeConfig() if config is None else config
     engine = Engine(identity, config, KernelNetwork() if network is None else network)
@@ -447,10 +453,11 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
 
     engine.on_lost_direct = lost_direct
 
+    leaving = Leaving()
+
     def leave() -> None:
         announcing.withdraw()
-        classifying.close()
-        dialer.bootstrap_connected.set()  # whoever waits for it is told that the node was closed
+        leaving.leave()
 
     engine.on_leave = leave
     mapper = PortMapper(engine, classifying.set_mapped)
@@ -469,9 +476,8 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
     if config.try_port_mapping:
         nursery.start_soon(mapper.run)
     for uri in bootstrap:
-        if uri.peer_id != engine.peer_id:
-            nursery.start_soon(dialer.keep_bootstrap, uri)
-    return Node(engine, store, table, dialer, upgrader, reflexes, classifying, mapper, bootstrap)
+        nursery.start_soon(dialer.keep_bootstrap, uri)
+    return Node(engine, store, table, dialer, upgrader, reflexes, classifying, mapper, leaving, bootstrap)
 
 
 async def _flush(engine: Engine) -> None:

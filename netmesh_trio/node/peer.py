@@ -107,7 +107,7 @@ class Peer:
         It returns at once when the peer is known to serve the name; otherwise the peer is asked first, which takes
         a round trip.  ``priority`` 0 to 7 shares out the session's bandwidth; no stream waits for ever.
 
-        Raises ServiceNotFoundError, PeerUnreachableError, SessionClosedError.
+        Raises ServiceNotFoundError, PeerUnreachableError, SessionClosedError, NodeClosedError.
         """
         name = encode_service(service)
         if not 0 <= priority <= 7:
@@ -127,6 +127,8 @@ class Peer:
         live.drive()
         try:
             while not stream.accepted:
+                if self._engine.closing:
+                    raise NodeClosedError("the node was closed")
                 if live.session.closed is not None or stream_id not in live.session.streams.sending:
                     raise stream.broken()
                 if live.session.streams.sending[stream_id].stop_code is not None:

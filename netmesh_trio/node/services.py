@@ -10,10 +10,11 @@ from weakref import WeakSet
 
 import trio
 
-from ..errors import AddressError, NodeClosedError, ServiceInUseError
+from ..errors import AddressError, ServiceInUseError
 from ..events import Event, EventsLost
 from ..identity import PeerId
 from ..wire.hello import service_tag
+from .leaving import closed_error
 
 if TYPE_CHECKING:
     from .streams import Stream
@@ -60,17 +61,23 @@ class Listener(trio.abc.Listener["Stream"]):
         #: The name served.
         self.service = service
         self._on_close = on_close
+        self._node_closed = False
         self._send, self._receive = trio.open_memory_channel["Stream"](backlog)
 
     def __repr__(self) -> str:
         return f"<Listener for {self.service!r}>"
 
     async def accept(self) -> Stream:
-        """The next stream.  Raises ClosedResourceError once the listener is closed."""
+        """The next stream.
+
+        Raises ClosedResourceError once the listener is closed: NodeClosedError, which is one, if the node was.
+        """
         try:
             return await self._receive.receive()
-        except trio.EndOfChannel:
-            raise NodeClosedError("the node was closed") from None
+        except trio.ClosedResourceError:
+            if self._node_closed:
+                raise closed_error() from None
+            raise trio.ClosedResourceError(f"this listener for {self.service!r} was closed") from None
 
     async def aclose(self) -> None:
         """Serve the name no longer; streams that nobody accepted are reset."""
@@ -87,6 +94,11 @@ class Listener(trio.abc.Listener["Stream"]):
                 break
         self._receive.close()
         self._send.close()
+
+    def end(self) -> None:
+        """The node is closing.  (For the node.)"""
+        self._node_closed = True
+        self.close()
 
     def offer(self, stream: Stream) -> bool:
         """Hand over a stream; False when the backlog is full."""
@@ -143,6 +155,7 @@ class Services:
         self._on_change = on_change
         self._listeners: dict[bytes, Listener] = {}
         self._datagrams: dict[bytes, _DatagramQueue] = {}
+        self._closed = False
         self.dropped_datagrams: int = 0
         self.refused_streams = 0
         self.version: int = 0
@@ -153,6 +166,8 @@ class Services:
 
     def listen(self, service: str) -> Listener:
         """Serve a name."""
+        if self._closed:
+            raise closed_error()
         name = encode_service(service)
         if name in self._listeners:
             raise ServiceInUseError(f"this node already listens for {service!r}; close that listener first")
@@ -177,6 +192,8 @@ class Services:
 
     def datagrams(self, service: str) -> trio.MemoryReceiveChannel[Datagram]:
         """Read the datagrams for a name."""
+        if self._closed:
+            raise closed_error()
         name = encode_service(service)
         known = self._datagrams.get(name)
         if known is not None and known.in_use:
@@ -197,11 +214,13 @@ class Services:
         self.dropped_datagrams += 1
 
     def close(self) -> None:
-        """The node is closing."""
+        """The node is closing.  What still comes in while it says goodbye is refused, or dropped and counted."""
+        self._closed = True
         for listener in list(self._listeners.values()):
-            listener.close()
+            listener.end()
         for queue in self._datagrams.values():
             queue.close()
+        self._datagrams.clear()
 
 
 class Broadcast:

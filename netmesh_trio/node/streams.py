@@ -36,7 +36,7 @@ class Stream(trio.abc.HalfCloseableStream):
     Errors are trio's: :class:`trio.ClosedResourceError` when this side closed it, :class:`trio.BusyResourceError`
     when two tasks do the same to it, and :class:`trio.BrokenResourceError` in one of three kinds:
     :class:`StreamResetError` (the peer gave it up, with a code), :class:`ServiceNotFoundError` (nobody serves the
-    name), :class:`SessionClosedError` (the peer is gone).
+    name), :class:`SessionClosedError` (the peer is gone, or this node was closed).
     """
 
     def __init__(self, live: LiveSession, stream_id: int, service: str) -> None:

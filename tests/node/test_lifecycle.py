@@ -149,7 +149,7 @@ async def test_who_waits_when_the_node_is_left(autojump_clock: trio.testing.Mock
                     datagrams = a.datagrams("x")
                     nursery.start_soon(expect, "read", SessionClosedError, stream.receive_some)
                     nursery.start_soon(expect, "write", SessionClosedError, full.send_all, bytes(50_000_000))
-                    nursery.start_soon(expect, "accept", trio.ClosedResourceError, listener.accept)
+                    nursery.start_soon(expect, "accept", NodeClosedError, listener.accept)
                     nursery.start_soon(expect, "datagrams", trio.EndOfChannel, datagrams.receive)
                     nursery.start_soon(expect, "connect", NodeClosedError, a.connect, Identity.generate().peer_id)
                     nursery.start_soon(expect, "wait", NodeClosedError, a.wait_connected)
