@@ -47,6 +47,23 @@ def _show_context_managers(
     )
 
 
+def _show_attributes(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """The section "Attributes:" of a class, which ``help()`` shows as it is written, as one entry for each."""
+    if what != "class" or "Attributes:" not in lines:
+        return
+    start = lines.index("Attributes:")
+    told, lines[start:] = lines[start + 1 :], []
+    for line in told:
+        entry = re.match(r" {4}(\w+): (.*)", line)
+        if entry is None:
+            lines.append("   " + line.strip())
+            continue
+        annotation = thing.__annotations__[entry[1]]
+        lines.extend(["", f".. attribute:: {entry[1]}", f"   :type: {annotation}", "", f"   {entry[2]}"])
+    lines.append("")
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", _show_attributes)
     app.connect("autodoc-process-signature", _show_context_managers)

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 
 from ..addresses import Address
+from ..checks import boolean, is_number, number
 from ..errors import AddressError, ConfigError
 from ..reprs import show_changed
 
@@ -17,23 +18,8 @@ __all__ = ["TraversalConfig", "parse_reflex_override"]
 _MAX_KEEP_ALIVES = 32
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _between(low: float, high: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if not _is_number(value) or not low <= value <= high:
-            raise ConfigError(
-                f"traversal {attribute.name} is {value!r}; give a number of seconds from {low:g} to {high:g}"
-            )
-
-    return check
-
-
-def _bool(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not True and value is not False:
-        raise ConfigError(f"traversal {attribute.name} is {value!r}; give True or False")
+def _seconds(low: float, high: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    return number(low, high, "seconds", of="traversal ")
 
 
 def _as_tuple(value: Any) -> Any:
@@ -44,7 +30,7 @@ def _keep_alives(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if (
         not isinstance(value, tuple)
         or not 1 <= len(value) <= _MAX_KEEP_ALIVES
-        or not all(_is_number(v) and 0 <= v <= 60 for v in value)
+        or not all(is_number(v) and 0 <= v <= 60 for v in value)
         or any(a >= b for a, b in pairwise(value))
     ):
         raise ConfigError(
@@ -57,7 +43,7 @@ def _backoff(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if (
         not isinstance(value, tuple)
         or len(value) != 2
-        or not all(_is_number(v) for v in value)
+        or not all(is_number(v) for v in value)
         or not 0.1 <= value[0] <= value[1] <= 86400
     ):
         raise ConfigError(
@@ -90,38 +76,47 @@ def parse_reflex_override(value: Any) -> Address | None:
 class TraversalConfig:
     """Settings of the search for shorter paths.  None of them is needed to communicate: the relay always carries.
 
-    Times are in seconds.
+    Attributes:
+        enabled: Whether this node takes part at all.  Without, it does not carry the tag ``nat-traversal`` and its
+            sessions stay on the paths that dialing gave them.  Default: ``True``.
+        reflex_timeout: Seconds to wait until a peer says which address it sees, 0.05 to 60.  Default: ``3.0``.
+        classify_deadline: Seconds that one classification of the own NAT may take, 0.05 to 60; it is made from what
+            has been answered by then.  Default: ``5.0``.
+        classify_interval: Seconds between two classifications when nothing calls for one earlier, 1 to 86400.
+            Default: ``300.0``.
+        punch_fire_lead: The most seconds that a coordinator lets both ends wait so that they fire together, 0 to 1.
+            Default: ``0.5``.
+        punch_deadline: Seconds that one punch attempt may take, from the introduction on, 0.1 to 60.
+            Default: ``5.0``.
+        keep_alives: When the packets of a keep-alive train leave, in seconds from the moment of fire, until one is
+            answered: up to 32 times from 0 to 60, each later than the one before.
+            Default: ``(0.0, 0.025, 0.075, 0.175, 0.375, 0.775, 1.575, 3.175)``.
+        try_port_mapping: Whether to ask the router for a port mapping (UPnP, NAT-PMP, PCP).  Default: ``False``.
+        port_mapping_renewal: Seconds between two renewals of a port mapping, 1 to 86400.  Default: ``1800.0``.
+        port_mapping_lease: Seconds for which a port mapping is asked for, 2 to 604800; more than between renewals.
+            Default: ``3600.0``.
+        auto_direct_upgrade: Whether relayed sessions move to direct paths by themselves.  Default: ``True``.
+        upgrade_backoff: Seconds to wait after a failed upgrade before the next one: at first, and at most; doubled
+            each time, 0.1 to 86400.  Default: ``(30.0, 600.0)``.
+        reflex_override: The address that others reach this node at, if the program knows it (a forwarded port).  It is
+            announced in place of what peers observe, and makes the node ``open``.  Also takes text such as
+            ``"203.0.113.7:4650"``.  Default: ``None``.
     """
 
-    #: Whether this node takes part at all.  Without, it does not carry the tag ``nat-traversal`` and its sessions
-    #: stay on the paths that dialing gave them.
-    enabled: bool = attrs.field(default=True, validator=_bool)
-    #: How long to wait until a peer says which address it sees.
-    reflex_timeout: float = attrs.field(default=3.0, validator=_between(0.05, 60))
-    #: How long one classification of the own NAT may take; it is made from what has been answered by then.
-    classify_deadline: float = attrs.field(default=5.0, validator=_between(0.05, 60))
-    #: Time between two classifications when nothing calls for one earlier.
-    classify_interval: float = attrs.field(default=300.0, validator=_between(1, 86400))
-    #: The most that a coordinator lets both ends wait so that they fire together.
-    punch_fire_lead: float = attrs.field(default=0.5, validator=_between(0, 1))
-    #: How long one punch attempt may take, from the introduction on.
-    punch_deadline: float = attrs.field(default=5.0, validator=_between(0.1, 60))
-    #: When the packets of a keep-alive train leave, from the moment of fire, until one is answered.
+    enabled: bool = attrs.field(default=True, validator=boolean("traversal "))
+    reflex_timeout: float = attrs.field(default=3.0, validator=_seconds(0.05, 60))
+    classify_deadline: float = attrs.field(default=5.0, validator=_seconds(0.05, 60))
+    classify_interval: float = attrs.field(default=300.0, validator=_seconds(1, 86400))
+    punch_fire_lead: float = attrs.field(default=0.5, validator=_seconds(0, 1))
+    punch_deadline: float = attrs.field(default=5.0, validator=_seconds(0.1, 60))
     keep_alives: tuple[float, ...] = attrs.field(
         default=(0.0, 0.025, 0.075, 0.175, 0.375, 0.775, 1.575, 3.175), converter=_as_tuple, validator=_keep_alives
     )
-    #: Whether to ask the router for a port mapping (UPnP, NAT-PMP, PCP).
-    try_port_mapping: bool = attrs.field(default=False, validator=_bool)
-    #: Time between two renewals of a port mapping.
-    port_mapping_renewal: float = attrs.field(default=1800.0, validator=_between(1, 86400))
-    #: Time for which a port mapping is asked for; longer than the time between renewals.
-    port_mapping_lease: float = attrs.field(default=3600.0, validator=_between(2, 604800))
-    #: Whether relayed sessions move to direct paths by themselves.
-    auto_direct_upgrade: bool = attrs.field(default=True, validator=_bool)
-    #: After a failed upgrade, how long to wait before the next one: at first, and at most; doubled each time.
+    try_port_mapping: bool = attrs.field(default=False, validator=boolean("traversal "))
+    port_mapping_renewal: float = attrs.field(default=1800.0, validator=_seconds(1, 86400))
+    port_mapping_lease: float = attrs.field(default=3600.0, validator=_seconds(2, 604800))
+    auto_direct_upgrade: bool = attrs.field(default=True, validator=boolean("traversal "))
     upgrade_backoff: tuple[float, float] = attrs.field(default=(30.0, 600.0), converter=_as_tuple, validator=_backoff)
-    #: The address that others reach this node at, if the program knows it (a forwarded port).  It is announced in
-    #: place of what peers observe, and makes the node ``open``.  Also takes text such as ``"203.0.113.7:4650"``.
     reflex_override: Address | None = attrs.field(default=None, converter=parse_reflex_override)
 
     def __attrs_post_init__(self) -> None:

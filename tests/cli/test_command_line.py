@@ -78,6 +78,11 @@ def test_usage_errors_are_one_line(
         assert output.out == ""
 
 
+def test_the_command_line_refuses_to_relay_for_members_of_no_mesh(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["node", "--bind", "127.0.0.1:0", "--relay", "members"]) == 1
+    assert "give a network key" in capsys.readouterr().err
+
+
 def test_identity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "my.key"
     assert run(["identity", str(file)]) == 0
