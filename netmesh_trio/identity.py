@@ -19,6 +19,7 @@ import hmac
 import os
 import secrets
 import stat
+import string
 from base64 import b32decode, b32encode
 from functools import cached_property, lru_cache
 from typing import Final
@@ -103,6 +104,10 @@ def _quote(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
 
 
+def _is_hex_key(text: str) -> bool:
+    return len(text) == 2 * KEY_SIZE and all(character in string.hexdigits for character in text)
+
+
 def _require_key(value: object, what: str) -> None:
     if not isinstance(value, bytes):
         raise TypeError(f"{what} is made of bytes, not {type(value).__name__}")
@@ -139,7 +144,8 @@ class PeerId:
         try:
             return cls(_decode(b"peer", text))
         except _TextError as error:
-            raise AddressError(f"peer id {_quote(text)} {error}") from None
+            why = "is in hexadecimal: PeerId(bytes.fromhex(...)) takes that" if _is_hex_key(text) else str(error)
+            raise AddressError(f"peer id {_quote(text)} {why}") from None
 
     @cached_property
     def _text(self) -> str:

@@ -99,11 +99,11 @@ class Node:
         """All that is known about the NAT.  None means unknown."""
         return self._node.nat_report
 
-    def peer_nat_type(self, peer_id: PeerId) -> NatType:
+    def peer_nat_type(self, peer_id: PeerId | MeshUri | str) -> NatType:
         """The kind of NAT that a peer announces; ``UNKNOWN`` without an announcement."""
         return self._node.peer_nat_type(peer_id)
 
-    async def probe_reflex(self, peer_id: PeerId | str) -> Address:
+    async def probe_reflex(self, peer_id: PeerId | MeshUri | str) -> Address:
         """Ask a connected peer under which address it sees this node; see :meth:`netmesh_trio.Node.probe_reflex`."""
         return await self._port.call(lambda: self._node.probe_reflex(peer_id))
 

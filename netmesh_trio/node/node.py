@@ -15,7 +15,7 @@ from ..addresses import Address, HostPort, MeshUri
 from ..config import NodeConfig
 from ..errors import AddressError, ConfigError
 from ..events import Event, PathReport
-from ..identity import Identity, PeerId
+from ..identity import KEY_SIZE, Identity, PeerId
 from ..paths.path import Path
 from ..routing.circuits import RelayLimits, RelayTable
 from ..routing.store import AnnouncementStore
@@ -144,7 +144,7 @@ class Node:
         """Have a session with a peer, over whatever way answers first: direct, or a node that relays.
 
         ``target`` is a peer id or a ``netmesh://`` URI, as a value or as text.  Raises PeerUnreachableError when no
-        way works within ``connect_timeout``, AddressError when the text does not parse.
+        way works within ``connect_timeout``, AddressError when the text does not parse or names this node.
         """
         await trio.lowlevel.checkpoint()
         parsed = _parse_target(target)
@@ -186,21 +186,21 @@ class Node:
         """All that is known about the NAT: mapping, filtering, ports, who sees us where.  None means unknown."""
         return self._classifying.report
 
-    def peer_nat_type(self, peer_id: PeerId) -> NatType:
-        """The kind of NAT that a peer announces; ``UNKNOWN`` without an announcement."""
-        announcement = self._store.get(peer_id)
+    def peer_nat_type(self, peer_id: PeerId | MeshUri | str) -> NatType:
+        """The kind of NAT that a peer, named as for :meth:`connect`, announces; ``UNKNOWN`` without an announcement."""
+        announcement = self._store.get(_parse_peer_id(peer_id))
         return NatType.UNKNOWN if announcement is None else NatType.of_tags(announcement.tags)
 
-    async def probe_reflex(self, peer_id: PeerId | str) -> Address:
-        """Ask a connected peer under which address it sees this node.
+    async def probe_reflex(self, peer_id: PeerId | MeshUri | str) -> Address:
+        """Ask a connected peer, named as for :meth:`connect`, under which address it sees this node.
 
         Raises ReflexTimeoutError after ``reflex_timeout``, PeerNotReachableError without a session, TransportError
         where the session runs over a relay, which hides the address, and UnsupportedError if the peer announces that
         it takes no part in NAT traversal, or this node does not.  None of them changes anything about the session.
         """
-        target = _parse_target(peer_id)
+        asked = _parse_peer_id(peer_id)
         with self._leaving.ends_waiting():
-            observation = await self._reflexes.probe(target if isinstance(target, PeerId) else target.peer_id)
+            observation = await self._reflexes.probe(asked)
         self._classifying.observe(observation)
         return observation.reflex
 
@@ -312,7 +312,19 @@ def _parse_target(target: PeerId | MeshUri | str) -> PeerId | MeshUri:
         return MeshUri.parse(target) if "://" in target else PeerId.parse(target)
     if isinstance(target, (PeerId, MeshUri)):
         return target
-    raise TypeError(f"a peer is named by a PeerId, a MeshUri or a string, not {type(target).__name__}")
+    given = type(target).__name__
+    if isinstance(getattr(target, "peer_id", None), PeerId):
+        hint = f"; give the peer_id of the {given}"
+    elif isinstance(target, bytes) and len(target) == KEY_SIZE:
+        hint = "; PeerId(...) makes one of its 32 bytes"
+    else:
+        hint = ""
+    raise TypeError(f"a peer is named by a PeerId, a MeshUri or a string, not {given}{hint}")
+
+
+def _parse_peer_id(target: PeerId | MeshUri | str) -> PeerId:
+    parsed = _parse_target(target)
+    return parsed if isinstance(parsed, PeerId) else parsed.peer_id
 
 
 def _parse_bootstrap(bootstrap: Iterable[MeshUri | str]) -> tuple[MeshUri, ...]:

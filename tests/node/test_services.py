@@ -204,9 +204,20 @@ async def test_bad_targets(mesh: Mesh, autojump_clock: trio.testing.MockClock) -
         await mesh.a.connect(text[:-1] + ("a" if text[-1] != "a" else "b"))
     with pytest.raises(AddressError):
         await mesh.a.connect("netmesh://nonsense")
-    with pytest.raises(TypeError):
-        await mesh.a.connect(7)  # type: ignore[arg-type]
-    await mesh.a.connect(text)
+    with pytest.raises(AddressError, match=r"hexadecimal: PeerId\(bytes.fromhex"):
+        await mesh.a.connect(bytes(mesh.b.peer_id).hex())
+    peer = await mesh.a.connect(text)
+    for target, words in (
+        (7, "not int$"),
+        (b"no key", "not bytes$"),
+        (bytes(mesh.b.peer_id), r"not bytes; PeerId\(...\) makes one"),
+        (peer, "not Peer; give the peer_id of the Peer"),
+    ):
+        for call in (mesh.a.connect, mesh.a.connect_direct, mesh.a.probe_reflex):
+            with pytest.raises(TypeError, match=words):
+                await call(target)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=words):
+            mesh.a.peer_nat_type(target)  # type: ignore[arg-type]
 
 
 async def test_unknown_peer(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:

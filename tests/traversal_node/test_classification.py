@@ -168,7 +168,8 @@ async def test_override(autojump_clock: MockClock) -> None:
         assert (lab.node.nat_type, lab.node.reflex_addr) == (NatType.OPEN, forwarded)
         assert lab.node.nat_report.overridden
         await trio.sleep(5)
-        assert lab.relays[0].peer_nat_type(lab.node.peer_id) is NatType.OPEN
+        for name in (lab.node.peer_id, str(lab.node.peer_id), lab.node.addresses[0], str(lab.node.addresses[0])):
+            assert lab.relays[0].peer_nat_type(name) is NatType.OPEN
         known = lab.relays[1]._store.get(lab.node.peer_id)
         assert known is not None
         assert known.reflex == forwarded

@@ -168,7 +168,8 @@ async def test_a_closed_node(autojump_clock: MockClock) -> None:
         await lab.node.wait_connected()
     with pytest.raises(NodeClosedError):
         await lab.node.probe_reflex(lab.relays[0].peer_id)
-    await lab.node.reclassify_nat()
+    with pytest.raises(NodeClosedError):
+        await lab.node.reclassify_nat()
 
 
 async def test_both_forms_are_answered(autojump_clock: MockClock) -> None:

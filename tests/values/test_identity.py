@@ -130,6 +130,8 @@ def test_a_lost_or_doubled_character_is_caught(position: int) -> None:
         (lambda text: "é" + text[1:], "only a-z and 2-7 occur: copy it again"),
         (lambda text: "", "0 characters instead of 56"),
         (lambda text: text * 1000, "56000 characters instead of 56"),
+        (lambda text: bytes(PeerId.parse(text)).hex(), r"hexadecimal: PeerId\(bytes.fromhex\(...\)\)"),
+        (lambda text: "0" * 63, "did you mean 'o'"),
     ],
 )
 def test_peer_id_error_says_how_to_mend(change, message) -> None:  # type: ignore[no-untyped-def]
