@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-class PathKind(enum.Enum):
+class PathKind(str, enum.Enum):
     """Whether a path goes straight to the peer or over a node that relays."""
 
     DIRECT = "direct"

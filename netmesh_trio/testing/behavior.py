@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-class Dependence(enum.Enum):
+class Dependence(str, enum.Enum):
     """On how much of the remote address a mapping or a filter depends."""
 
     ENDPOINT_INDEPENDENT = "endpoint-independent"

@@ -12,7 +12,7 @@ from .report import Dependence
 __all__ = ["FirstSpeaker", "PairHints", "PunchAction", "first_speaker", "pair_action", "refine"]
 
 
-class PunchAction(enum.Enum):
+class PunchAction(str, enum.Enum):
     """How two peers look for a direct path.  Their traffic rides the relay meanwhile, and afterwards if need be."""
 
     DIRECT = "direct"

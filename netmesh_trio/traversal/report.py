@@ -30,7 +30,7 @@ __all__ = [
 _LARGEST_STEP = 64
 
 
-class Dependence(enum.Enum):
+class Dependence(str, enum.Enum):
     """On how much of the remote address a mapping (RFC 4787, section 4.1) or a filter (section 5) depends."""
 
     ENDPOINT_INDEPENDENT = "endpoint-independent"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import inspect
+import json
 from typing import Any
 
 import pytest
 import trio
 
 import netmesh_trio
+import netmesh_trio.lowlevel
 import netmesh_trio.testing
 import netmesh_trio.traversal
 from netmesh_trio import (
@@ -39,7 +41,9 @@ from netmesh_trio.traversal import (
     Dependence,
     Gateway,
     Histogram,
+    PortMapCause,
     PortMapping,
+    PunchAction,
     PunchFailedError,
     RouterReport,
     RouterStatus,
@@ -129,6 +133,26 @@ def test_no_class_is_left_out(module: Any) -> None:
     classes = {name: getattr(module, name) for name in module.__all__ if inspect.isclass(getattr(module, name))}
     plain = {name for name, made in classes.items() if issubclass(made, (BaseException, enum.Enum))}
     assert classes.keys() - shown - plain == set()
+
+
+@pytest.mark.parametrize(
+    "kind", [PathKind, NatType, PunchAction, PortMapCause, Dependence, netmesh_trio.testing.Dependence]
+)
+def test_words_compare_with_text_and_go_into_json(kind: type[enum.Enum]) -> None:
+    for member in kind:
+        assert member == member.value
+        assert json.dumps({"is": member}) == f'{{"is": "{member.value}"}}'
+        assert {member: 1}[member.value] == 1  # type: ignore[index]
+        assert kind(member.value) is member
+        assert str(member) == (member.value if kind is NatType else f"{kind.__name__}.{member.name}")
+        assert repr(member) == f"<{kind.__name__}.{member.name}: {member.value!r}>"
+
+
+def test_no_other_public_enum_is_of_text() -> None:
+    doors = netmesh_trio, netmesh_trio.traversal, netmesh_trio.testing, netmesh_trio.lowlevel
+    for thing in (getattr(door, name) for door in doors for name in door.__all__):
+        if inspect.isclass(thing) and issubclass(thing, enum.Enum):
+            assert issubclass(thing, str) or not any(isinstance(member.value, str) for member in thing), thing
 
 
 @pytest.mark.parametrize("name", [n for n in netmesh_trio.testing.__all__ if n[0].isupper() and not n.isupper()])
