@@ -16,7 +16,11 @@ Piece = bytes | memoryview
 
 
 class UdpSocket(Protocol):
-    """A bound UDP socket.  Sending never waits and never fails: as on any network, datagrams may get lost."""
+    """A bound UDP socket.
+
+    Sending never waits and never fails: as on any network, datagrams may get lost.  After :meth:`close` all that is
+    sent is lost and counted, and to receive or wait raises :class:`trio.ClosedResourceError`.
+    """
 
     @property
     def address(self) -> Address:
@@ -38,7 +42,10 @@ class UdpSocket(Protocol):
         ...
 
     def receive_nowait(self) -> Received | None:
-        """The next datagrams, or None.  The view is the caller's, to write into too, until the next call."""
+        """The next datagrams, or None.  The view is the caller's, to write into too, until the next call.
+
+        An error of the system that no later call would overcome comes out as it is.
+        """
         ...
 
     async def wait_readable(self) -> None:

@@ -29,6 +29,10 @@ _SO_RCVBUFFORCE = 33
 _BUFFER = 8 << 20
 _MAX_QUEUE = 256
 _MAX_KNOWN = 4096
+# Errors in a row that are read over: each clears one that an earlier send left behind, unless the socket is broken.
+_MAX_ERRORS = 64
+# What no reading clears: the descriptor is not that of our socket any more.
+_NO_SOCKET = frozenset({errno.EBADF, errno.ENOTSOCK})
 
 _segment_size = struct.Struct("=H").pack
 _gro_size = struct.Struct("=i").unpack_from
@@ -86,23 +90,28 @@ class KernelUdpSocket:
         except OSError as error:
             self._on_error(error, b"".join(pieces), segment_size, destination)
 
-    def _one_by_one(self, data: bytes, size: int, destination: Address) -> None:
+    def _one_by_one(self, data: bytes, size: int, destination: Address) -> bool:
+        """Send datagrams singly; False if the system refused one: it and the rest are lost, and counted."""
         view = memoryview(data)
         for at in range(0, len(data), size):
             try:
                 self._sock.sendto(view[at : at + size], destination)
             except BlockingIOError:
                 self._enqueue(data[at:], size, destination)
-                return
+                return True
+            except OSError:
+                self._lost(len(data) - at, size)
+                return False
+        return True
+
+    def _lost(self, length: int, size: int) -> None:
+        self.send_errors += max(1, -(-length // size))
 
     def _on_error(self, error: OSError, data: bytes, size: int, destination: Address) -> None:
         if error.errno in (errno.EIO, errno.EINVAL) and len(data) > size and destination not in self._single:
             # this device, or this size, does not go in batches: the same datagrams one by one
-            try:
-                self._one_by_one(data, size, destination)
-            except OSError:
-                self.send_errors += 1  # it was not the batch
-                return
+            if not self._one_by_one(data, size, destination):
+                return  # it was not the batch
             if len(self._single) >= _MAX_KNOWN:
                 self._single.clear()
             self._single.add(destination)
@@ -112,15 +121,15 @@ class KernelUdpSocket:
             try:
                 self._sock.sendto(data, _with_scope(destination))
             except OSError:
-                self.send_errors += 1
+                self._lost(len(data), size)
             return
         # EMSGSIZE: larger than the link; path MTU discovery sees the loss.  ENETUNREACH, EHOSTUNREACH, EPERM,
         # ECONNREFUSED (somebody's earlier ICMP): lost like on any network, and other paths may work
-        self.send_errors += 1
+        self._lost(len(data), size)
 
     def _enqueue(self, data: bytes, size: int, destination: Address) -> None:
         if len(self._queue) >= _MAX_QUEUE:
-            self.send_errors += 1
+            self._lost(len(data), size)
             return
         self._queue.append((data, size, destination))
         self._wake.set()
@@ -138,7 +147,7 @@ class KernelUdpSocket:
 
     def receive_nowait(self) -> Received | None:
         """See :class:`~netmesh_trio.node.network.UdpSocket`."""
-        while True:
+        for _ in range(_MAX_ERRORS):
             try:
                 if self._gro:
                     size, control, _, raw = self._sock.recvmsg_into([self._view], _ANCILLARY)
@@ -147,7 +156,11 @@ class KernelUdpSocket:
                     control = []
             except BlockingIOError:
                 return None
-            except OSError:
+            except OSError as error:
+                if self._sock.fileno() < 0:
+                    raise trio.ClosedResourceError("this socket was closed") from None
+                if error.errno in _NO_SOCKET:
+                    raise
                 continue  # a pending ICMP error of an earlier send; reading it clears it
             if not size:
                 continue
@@ -161,9 +174,12 @@ class KernelUdpSocket:
                 if level == _SOL_UDP and kind == _UDP_GRO:
                     stride = _gro_size(value)[0]
             return self._view[:size], stride, source
+        return None
 
     async def wait_readable(self) -> None:
         """See :class:`~netmesh_trio.node.network.UdpSocket`."""
+        if self._sock.fileno() < 0:
+            raise trio.ClosedResourceError("this socket was closed")
         await trio.lowlevel.wait_readable(self._sock.fileno())
 
     def close(self) -> None:

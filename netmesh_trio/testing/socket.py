@@ -40,6 +40,9 @@ class SocketStats:
     unroutable: int
     """Not sent: no local address fits the destination, or the bound one is gone."""
 
+    after_close: int = 0
+    """Not sent: the socket was closed."""
+
 
 class VirtualUdpSocket:
     """A bound UDP socket of a virtual host.
@@ -60,7 +63,7 @@ class VirtualUdpSocket:
         self._closed = False
         self._killed = False
         self._sent = self._sent_bytes = self._received = self._received_bytes = 0
-        self._buffer_drops = self._too_big = self._unroutable = 0
+        self._buffer_drops = self._too_big = self._unroutable = self._after_close = 0
 
     def __repr__(self) -> str:
         return f"<VirtualUdpSocket {self.address} of {self._host.name}>"
@@ -76,18 +79,16 @@ class VirtualUdpSocket:
             buffer_drops=self._buffer_drops,
             too_big=self._too_big,
             unroutable=self._unroutable,
+            after_close=self._after_close,
         )
 
     def send(self, pieces: Sequence[bytes | memoryview], segment_size: int, destination: Address) -> None:
         """Send the joined pieces as datagrams of ``segment_size`` bytes; the last may be shorter.
 
-        More than ``max_segments`` of them go in several batches.
+        More than ``max_segments`` of them go in several batches.  After :meth:`close` they are lost and counted.
 
         :raises ValueError: if ``segment_size`` is not positive.
-        :raises trio.ClosedResourceError: after :meth:`close`.
         """
-        if self._closed:
-            raise trio.ClosedResourceError
         if segment_size < 1:
             raise ValueError(f"segments of {segment_size} bytes")
         # A lone piece that is no bytes object is copied, too: its owner may write over it.
@@ -100,6 +101,9 @@ class VirtualUdpSocket:
                 self.send((data[at : at + step],), size, destination)
             return
         if self._killed:
+            return
+        if self._closed:
+            self._after_close += train.count
             return
         if len(data) > MAX_SEND:
             self._too_big += train.count
@@ -146,7 +150,7 @@ class VirtualUdpSocket:
         """
         if not self._queue:
             if self._closed:
-                raise trio.ClosedResourceError
+                raise trio.ClosedResourceError("this socket was closed")
             return None
         train = self._queue.popleft()
         self._queued -= train.wire_size
@@ -161,7 +165,7 @@ class VirtualUdpSocket:
         waited = False
         while not self._queue:
             if self._closed:
-                raise trio.ClosedResourceError
+                raise trio.ClosedResourceError("this socket was closed")
             waited = True
             await self._readers.park()
         if not waited:
@@ -170,7 +174,7 @@ class VirtualUdpSocket:
     @property
     def send_errors(self) -> int:
         """Datagrams that were not sent."""
-        return self._too_big + self._unroutable
+        return self._too_big + self._unroutable + self._after_close
 
     async def run_sender(self) -> None:
         """Nothing to do: a virtual network takes everything at once."""

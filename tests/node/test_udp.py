@@ -147,7 +147,7 @@ async def test_a_batch_of_too_large_datagrams_does_not_end_batches(bind: Any) ->
     real = a._sock
     a._sock = Fake(real, sendmsg=fails(errno.EINVAL, 1), sendto=fails(errno.EMSGSIZE, 1))
     a.send([b"a" * 10, b"b" * 10], 10, b.address)
-    assert a.send_errors == 1
+    assert a.send_errors == 2
     assert b.address not in a._single
 
 
@@ -161,7 +161,7 @@ async def test_what_the_network_refuses_is_lost_and_counted(bind: Any, number: i
     real = a._sock
     a._sock = Fake(real, sendto=fails(number), sendmsg=fails(number))
     a.send(pieces, 10, b.address)
-    assert a.send_errors == 1
+    assert a.send_errors == len(pieces)
     a._sock = real
     a.send(pieces, 10, b.address)
     assert await receive(b, len(pieces)) == pieces
@@ -199,6 +199,63 @@ async def test_a_pending_error_is_read_over(bind: Any) -> None:
     received = b.receive_nowait()
     assert received is not None
     assert bytes(received[0]) == b"hello"
+
+
+async def test_lost_datagrams_are_counted_and_not_batches(bind: Any) -> None:
+    a, b = await bind(), await bind()
+    real = a._sock
+    budget = [3]
+
+    def sendto(*args: Any) -> int:
+        budget[0] -= 1
+        if budget[0] < 0:
+            raise OSError(errno.ENETUNREACH, "said the test")
+        return int(real.sendto(*args))
+
+    a._sock = Fake(real, sendto=sendto, sendmsg=fails(errno.ENETUNREACH))
+    a.max_segments = 64
+    a.send([bytes(6300), b"x"], 100, b.address)
+    assert a.send_errors == 64
+    a.max_segments = 1
+    a.send([bytes(1000)], 100, b.address)  # three of ten go out
+    assert a.send_errors == 64 + 7
+    assert await receive(b, 3) == [bytes(100)] * 3
+
+
+@pytest.mark.parametrize("gro", [False, True])
+async def test_an_error_that_stays_ends_reading(bind: Any, gro: bool) -> None:
+    a = await bind()
+    calls = []
+
+    def of(number: int) -> Fake:
+        def fail(*args: object) -> None:
+            calls.append(args)
+            raise OSError(number, "said the test")
+
+        return Fake(real, recvmsg_into=fail, recvfrom_into=fail)
+
+    real = a._sock
+    a._gro = gro
+    a._sock = of(errno.ENETDOWN)
+    assert a.receive_nowait() is None
+    assert 2 <= len(calls) <= 1000
+    for number in (errno.EBADF, errno.ENOTSOCK):
+        a._sock = of(number)
+        with pytest.raises(OSError) as caught:
+            a.receive_nowait()
+        assert caught.value.errno == number
+    a._sock = real
+
+
+async def test_a_closed_socket_loses_what_is_sent_and_tells_who_reads(bind: Any) -> None:
+    a, b = await bind(), await bind()
+    a.close()
+    a.send([b"x" * 10, b"y"], 10, b.address)
+    assert a.send_errors == 2
+    with pytest.raises(trio.ClosedResourceError, match="closed"):
+        a.receive_nowait()
+    with pytest.raises(trio.ClosedResourceError, match="closed"):
+        await a.wait_readable()
 
 
 async def test_what_a_full_buffer_refuses_goes_out_later_and_in_order(bind: Any) -> None:

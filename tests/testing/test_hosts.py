@@ -162,7 +162,9 @@ async def test_closing(autojump_clock: trio.abc.Clock) -> None:
         with pytest.raises(trio.ClosedResourceError):
             right.receive_nowait()
         with pytest.raises(trio.ClosedResourceError):
-            right.send([b"x"], 64, left.address)
+            await right.wait_readable()
+        right.send([b"x" * 65, b"y"], 64, left.address)
+        assert right.stats.after_close == right.send_errors == 2
         left.send([b"x"], 64, Address(b.address, 1))
         await trio.sleep(1)
         assert b.statistics().no_socket == 1
