@@ -51,6 +51,16 @@ class NodeStats:
     reflex_unmatched: int = 0
     #: Canaries sent so that others find out what their NAT lets in.
     canaries_sent: int = 0
+    #: Packets of a session that were not authentic: forged, or damaged on the way.
+    dropped_forged: int = 0
+    #: Packets of a session that came a second time, or too late to tell.
+    dropped_replayed: int = 0
+    #: Packets of a session that were too short or under keys long gone, and authentic ones that made no sense.
+    dropped_invalid: int = 0
+    #: Control messages that were not sent: too many waited already.
+    unsent_control: int = 0
+    #: Datagrams of the program that were not sent: too many waited already, or the path has become too narrow.
+    unsent_datagrams: int = 0
 
     def __repr__(self) -> str:
         return show_changed(self)
@@ -70,6 +80,16 @@ class PeerStats:
     #: UDP payload, bytes.
     bytes_received: int
     bytes_sent: int
+    #: Packets of a session that were not authentic: forged, or damaged on the way.
+    dropped_forged: int = 0
+    #: Packets of a session that came a second time, or too late to tell.
+    dropped_replayed: int = 0
+    #: Packets of a session that were too short or under keys long gone, and authentic ones that made no sense.
+    dropped_invalid: int = 0
+    #: Control messages that were not sent: too many waited already.
+    unsent_control: int = 0
+    #: Datagrams of the program that were not sent: too many waited already, or the path has become too narrow.
+    unsent_datagrams: int = 0
 
     def __repr__(self) -> str:
         return show_changed(self)

@@ -71,6 +71,18 @@ class Counters:
     packets_sent: int = 0
     bytes_received: int = 0
     bytes_sent: int = 0
+    dropped_forged: int = 0
+    dropped_replayed: int = 0
+    dropped_invalid: int = 0
+    control_dropped: int = 0
+    datagrams_dropped: int = 0
+
+
+#: Counters of sessions that a node sums up.
+_SUMMED = (
+    *("packets_received", "packets_sent", "bytes_received", "bytes_sent"),
+    *("dropped_forged", "dropped_replayed", "dropped_invalid", "control_dropped", "datagrams_dropped"),
+)
 
 
 @attrs.frozen
@@ -381,7 +393,7 @@ class Engine:
         self.handshakes.responder.forget(session.local_index)
         self.timers.forget(live)
         self.bursts.over(live)
-        for name in ("packets_received", "packets_sent", "bytes_received", "bytes_sent"):
+        for name in _SUMMED:
             setattr(self.counters, name, getattr(self.counters, name) + getattr(session.stats, name))
         peer = live.peer
         was = peer.live

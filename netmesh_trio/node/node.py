@@ -304,6 +304,11 @@ class Node:
             reflex_refused=self._reflexes.refused,
             reflex_unmatched=self._reflexes.unmatched,
             canaries_sent=self._reflexes.canaries_sent,
+            dropped_forged=counters.dropped_forged + sum(s.dropped_forged for s in stats),
+            dropped_replayed=counters.dropped_replayed + sum(s.dropped_replayed for s in stats),
+            dropped_invalid=counters.dropped_invalid + sum(s.dropped_invalid for s in stats),
+            unsent_control=counters.control_dropped + sum(s.control_dropped for s in stats),
+            unsent_datagrams=counters.datagrams_dropped + sum(s.datagrams_dropped for s in stats),
         )
 
 

@@ -173,6 +173,11 @@ class Peer:
             packets_lost=sum(s.packets_lost for s in stats),
             bytes_received=sum(s.bytes_received for s in stats),
             bytes_sent=sum(s.bytes_sent for s in stats),
+            dropped_forged=sum(s.dropped_forged for s in stats),
+            dropped_replayed=sum(s.dropped_replayed for s in stats),
+            dropped_invalid=sum(s.dropped_invalid for s in stats),
+            unsent_control=sum(s.control_dropped for s in stats),
+            unsent_datagrams=sum(s.datagrams_dropped for s in stats),
         )
 
     async def aclose(self) -> None:
