@@ -21,7 +21,7 @@ FLOORS = {
         [
             # wire.errors is DecodeError alone, which addresses raise when they are unpacked; NodeConfig holds a
             # TraversalConfig, and events hold a NatType and errors of traversal.
-            "identity addresses checks config errors events octets reprs stats wire.errors"
+            "identity addresses buckets checks config errors events octets reprs stats wire.errors"
             " traversal.classify traversal.config traversal.errors",
             "wire",
             "session paths",

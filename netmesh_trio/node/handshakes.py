@@ -9,10 +9,10 @@ import attrs
 import trio
 from cryptography.exceptions import InvalidTag
 
+from ..buckets import TokenBucket
 from ..errors import PeerUnreachableError
 from ..identity import PeerId
 from ..paths.path import PathKey
-from ..session.cookies import TokenBucket
 from ..session.handshake import (
     CookieReply,
     Established,

@@ -15,7 +15,6 @@ from netmesh_trio.routing.announcements import (
     Envelope,
     withdrawal,
 )
-from netmesh_trio.routing.buckets import TokenBucket
 from netmesh_trio.routing.circuits import (
     CIRCUIT_ID_SIZE,
     MAX_FIRST_PACKET,
@@ -73,7 +72,6 @@ __all__ = [
     "RelayTable",
     "StoreLimits",
     "StoreStats",
-    "TokenBucket",
     "Verdict",
     "choose_listed",
     "choose_standby",

@@ -24,8 +24,8 @@ from typing import Any, Literal
 
 import attrs
 
+from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.identity import PeerId
-from netmesh_trio.routing.buckets import TokenBucket
 from netmesh_trio.wire.control import (
     decode_cbor_untrusted,
     encode_cbor,
@@ -294,10 +294,10 @@ class _Neighbor:
 
     __slots__ = ("asked", "legs", "opens")
 
-    def __init__(self, limits: RelayLimits, now: float) -> None:
+    def __init__(self, limits: RelayLimits) -> None:
         self.legs: dict[bytes, Leg] = {}
         self.asked = 0
-        self.opens = TokenBucket(limits.opens_per_second, limits.burst_opens, now)
+        self.opens = TokenBucket(limits.opens_per_second, limits.burst_opens)
 
 
 class RelayTable:
@@ -374,8 +374,8 @@ class RelayTable:
             return self._refuse(request, RefusalReason.NOT_HERE)
         if self.policy == "members" and not self._is_member(next_hop):
             return self._refuse(request, RefusalReason.POLICY)
-        neighbor = self._neighbor(asker, now)
-        if not neighbor.opens.take(1.0, now):
+        neighbor = self._neighbor(asker)
+        if not neighbor.opens.take(now):
             return self._refuse(request, RefusalReason.BUDGET)
         if known is not None:
             self._reopened += 1
@@ -390,7 +390,7 @@ class RelayTable:
         leg.twin = Leg(out_id, next_hop, request.target, False, self.limits, now)
         leg.twin.twin = leg
         self._legs[leg.id] = neighbor.legs[leg.id] = leg
-        self._legs[out_id] = self._neighbor(next_hop, now).legs[out_id] = leg.twin
+        self._legs[out_id] = self._neighbor(next_hop).legs[out_id] = leg.twin
         neighbor.asked += 1
         self._opened += 1
         first = now + min(self.limits.idle_timeout, self.limits.unanswered_timeout)
@@ -519,10 +519,10 @@ class RelayTable:
         self._refused[reason.value] += 1
         return CircuitRefused(request.circuit_id, reason)
 
-    def _neighbor(self, peer: PeerId, now: float) -> _Neighbor:
+    def _neighbor(self, peer: PeerId) -> _Neighbor:
         neighbor = self._neighbors.get(peer)
         if neighbor is None:
-            neighbor = self._neighbors[peer] = _Neighbor(self.limits, now)
+            neighbor = self._neighbors[peer] = _Neighbor(self.limits)
         return neighbor
 
     def _remove(self, leg: Leg) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import attrs
 
+from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.identity import PeerId
 from netmesh_trio.routing.announcements import (
     MAX_ANNOUNCEMENT_HOPS,
@@ -21,7 +22,6 @@ from netmesh_trio.routing.announcements import (
     Announcement,
     Envelope,
 )
-from netmesh_trio.routing.buckets import TokenBucket
 from netmesh_trio.routing.graph import MeshGraph
 
 __all__ = ["AnnouncementStore", "Decision", "StoreLimits", "StoreStats", "Verdict"]
@@ -219,7 +219,7 @@ class AnnouncementStore:
             if bucket.available(now) < 1.0:
                 return Decision(verdict=Verdict.RATE_LIMITED)
         else:
-            bucket = TokenBucket(self.limits.origin_rate, self.limits.origin_burst, now)
+            bucket = TokenBucket(self.limits.origin_rate, self.limits.origin_burst)
             if len(self._entries) >= self.limits.capacity:
                 victim = self._victim(shelf, until)
                 if victim is None:
@@ -228,7 +228,7 @@ class AnnouncementStore:
         if failure is not None:
             return Decision(verdict=failure)
 
-        bucket.take(1.0, now)  # only now: what is forged must not use up the origin's budget
+        bucket.take(now)  # only now: what is forged must not use up the origin's budget
         if victim is not None:
             self._drop(victim)
             self._evicted += 1
@@ -259,9 +259,9 @@ class AnnouncementStore:
                     del self._neighbors[peer]
                 if not full:
                     return Verdict.RATE_LIMITED
-            budget = TokenBucket(self.limits.verify_rate, self.limits.verify_burst, now)
+            budget = TokenBucket(self.limits.verify_rate, self.limits.verify_burst)
             self._neighbors[neighbor] = budget
-        if not budget.take(1.0, now):
+        if not budget.take(now):
             return Verdict.RATE_LIMITED
         self._verified += 1
         return None if envelope.verify() else Verdict.INVALID

@@ -36,6 +36,7 @@ from nacl.bindings import (
 )
 from nacl.exceptions import CryptoError
 
+from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.wire.errors import DecodeError
 from netmesh_trio.wire.packets import COOKIE
 
@@ -45,7 +46,6 @@ __all__ = [
     "MAC_SIZE",
     "CookieSecrets",
     "SourceLimiter",
-    "TokenBucket",
     "cookie_key",
     "mac",
     "mac1_key",
@@ -138,30 +138,8 @@ class CookieSecrets:
         return any(hmac.compare_digest(mac2, mac(mac(secret, source), covered)) for secret in self._secrets)
 
 
-class TokenBucket:
-    """At most *burst* at once and *rate* a second in the long run."""
-
-    __slots__ = ("_burst", "_rate", "_then", "_tokens")
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = burst
-        self._then: float | None = None
-
-    def take(self, now: float) -> bool:
-        """Take one token, if there is one."""
-        if self._then is not None and now > self._then:
-            self._tokens = min(self._burst, self._tokens + (now - self._then) * self._rate)
-        self._then = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class SourceLimiter:
-    """A :class:`TokenBucket` for each source, for the *capacity* sources seen last.
+    """A :class:`~netmesh_trio.buckets.TokenBucket` for each source, for the *capacity* sources seen last.
 
     A source pushed out starts again with a full bucket; :attr:`evicted` counts them.  Feed it only
     addresses that were proven, else anyone could use up a stranger's bucket, or the table.

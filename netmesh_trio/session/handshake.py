@@ -51,6 +51,7 @@ from typing import NamedTuple
 
 import attrs
 
+from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.errors import AddressError
 from netmesh_trio.identity import Identity, PeerId
 from netmesh_trio.session.cookies import (
@@ -58,7 +59,6 @@ from netmesh_trio.session.cookies import (
     MAC_SIZE,
     CookieSecrets,
     SourceLimiter,
-    TokenBucket,
     cookie_key,
     mac,
     mac1_key,

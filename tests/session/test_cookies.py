@@ -1,4 +1,4 @@
-"""cookies.py: cookies, and the buckets that decide when they are asked for."""
+"""cookies.py: cookies, and the budgets that decide when they are asked for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from netmesh_trio.session.cookies import (
     COOKIE_PACKET,
     CookieSecrets,
     SourceLimiter,
-    TokenBucket,
     cookie_key,
     mac,
     mac1_key,
@@ -103,30 +102,6 @@ def test_a_cookie_proves_one_address_and_one_packet() -> None:
     assert not secrets.check_untrusted(mac2, b"covered", v4(port=8), 0.0)
     assert not secrets.check_untrusted(mac2, b"Covered", v4(), 0.0)
     assert not secrets.check_untrusted(bytes(16), b"covered", v4(), 0.0)
-
-
-def test_token_bucket() -> None:
-    bucket = TokenBucket(rate=2.0, burst=3.0)
-    assert [bucket.take(10.0) for _ in range(4)] == [True, True, True, False]
-    assert not bucket.take(10.4)
-    assert bucket.take(10.5)
-    assert not bucket.take(10.5)
-    assert [bucket.take(1000.0) for _ in range(4)] == [True, True, True, False]
-    assert not TokenBucket(0.0, 0.0).take(1e9)
-
-
-@given(
-    st.floats(0.1, 50),
-    st.integers(1, 20),
-    st.lists(st.floats(0, 5), min_size=1, max_size=80),
-)
-def test_a_bucket_never_gives_more_than_burst_plus_rate(rate: float, burst: int, gaps: list[float]) -> None:
-    bucket = TokenBucket(rate, burst)
-    now = taken = 0.0
-    for gap in gaps:
-        now += gap
-        taken += bucket.take(now)
-    assert taken <= burst + rate * (now - gaps[0]) + 1e-6
 
 
 def test_sources_do_not_disturb_each_other_and_the_table_is_bounded() -> None:

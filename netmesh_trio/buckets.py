@@ -1,4 +1,4 @@
-"""The token bucket that all budgets of this floor are made of."""
+"""The token bucket that budgets are made of."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ __all__ = ["TokenBucket"]
 
 
 class TokenBucket:
-    """*burst* tokens to begin with, refilled at *rate* tokens per second up to *burst*.
+    """At most *burst* takings at once and *rate* a second in the long run; full at first.
 
     *now*, in seconds of any clock that does not go back, is an argument of every call.
     """
 
     __slots__ = ("_burst", "_rate", "_tokens", "_updated")
 
-    def __init__(self, rate: float, burst: float, now: float) -> None:
+    def __init__(self, rate: float, burst: float) -> None:
         self._rate = rate
         self._burst = burst
         self._tokens = burst
-        self._updated = now
+        self._updated: float | None = None
 
     def available(self, now: float) -> float:
-        """Tokens that could be taken at *now*."""
-        if now > self._updated:
+        """Tokens that could be taken."""
+        if self._updated is None:
+            self._updated = now
+        elif now > self._updated:
             self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
             self._updated = now
         return self._tokens
 
-    def take(self, amount: float, now: float) -> bool:
-        """Take *amount* tokens if they are there; otherwise take none and return False."""
-        if self.available(now) < amount:
+    def take(self, now: float) -> bool:
+        """Take one token, if there is one."""
+        if self.available(now) < 1.0:
             return False
-        self._tokens -= amount
+        self._tokens -= 1.0
         return True
 
     def is_full(self, now: float) -> bool:
