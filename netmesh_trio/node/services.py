@@ -44,9 +44,11 @@ def encode_service(service: str) -> bytes:
 
 
 class Datagram(NamedTuple):
-    """An unreliable datagram that came in."""
+    """An unreliable datagram that came in; also a pair of its two fields."""
 
+    #: Who sent it; authenticated.
     peer_id: PeerId
+    #: What :meth:`Peer.send_datagram` was given.
     payload: bytes
 
     def __repr__(self) -> str:
