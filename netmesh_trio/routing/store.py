@@ -14,7 +14,6 @@ from collections.abc import Mapping
 
 import attrs
 
-from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.identity import PeerId
 from netmesh_trio.routing.announcements import (
     MAX_ANNOUNCEMENT_HOPS,
@@ -23,6 +22,8 @@ from netmesh_trio.routing.announcements import (
     Envelope,
 )
 from netmesh_trio.routing.graph import MeshGraph
+
+from ..buckets import TokenBucket
 
 __all__ = ["AnnouncementStore", "Decision", "StoreLimits", "StoreStats", "Verdict"]
 

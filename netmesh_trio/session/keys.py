@@ -22,8 +22,8 @@ import nacl.bindings
 import nacl.exceptions
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
+from ..buckets import TokenBucket
 from ..wire.errors import DecodeError
-from .cookies import TokenBucket
 
 __all__ = ["KeyRing", "PacketKey", "Seal", "SealInto", "pack_nonce"]
 
