@@ -6,7 +6,7 @@ import ipaddress
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 import attrs
 import trio
@@ -333,24 +333,29 @@ def _parse_peer_id(target: PeerId | MeshUri | str) -> PeerId:
 
 
 def _parse_bootstrap(bootstrap: Iterable[MeshUri | str]) -> tuple[MeshUri, ...]:
-    if isinstance(bootstrap, str):
-        raise ConfigError("bootstrap is one string; give a list of netmesh:// URIs")
+    if isinstance(bootstrap, str) or not isinstance(bootstrap, Iterable):
+        raise ConfigError(f"bootstrap is of type {type(bootstrap).__name__}; give a list of netmesh:// URIs")
     uris = tuple(MeshUri.parse(uri) if isinstance(uri, str) else uri for uri in bootstrap)
     for uri in uris:
+        if not isinstance(cast("object", uri), MeshUri):
+            raise ConfigError(f"bootstrap node {uri!r} is no URI; give netmesh://<peer-id>@host:port")
         if uri.address is None and not uri.via:
             raise ConfigError(f"bootstrap node {uri.peer_id.short} has no address; give netmesh://<peer-id>@host:port")
     return uris
 
 
 def _parse_bind(bind: Bind) -> list[tuple[str, int]]:
-    if len(bind) == 2 and isinstance(bind[0], str):
+    given: object = bind
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        bind = [cast("tuple[str, int]", bind)]  # which is refused below
+    elif len(bind) == 2 and isinstance(bind[0], str):
         bind = [cast("tuple[str, int]", bind)]
     parsed: list[tuple[str, int]] = []
-    for entry in cast("Sequence[tuple[str, int]]", bind):
+    for entry in cast("Sequence[tuple[Any, Any]]", bind):
         wrong = ConfigError(f'cannot bind {entry!r}; give (host, port), such as ("0.0.0.0", 4650)')
         try:
             host, port = entry
-            if not 0 <= port <= 65535:
+            if not isinstance(host, str) or not 0 <= port <= 65535:
                 raise wrong
         except (TypeError, ValueError):
             raise wrong from None
@@ -379,6 +384,10 @@ async def open_node(
     What was written to streams when the block ends normally is still delivered, for up to ``close_timeout`` seconds.
     An exception of the block comes out as it is, not in a group.  Raises BindError, AddressError, ConfigError.
     """
+    if not isinstance(identity, Identity):
+        raise ConfigError(f"identity is of type {type(identity).__name__}; give Identity.load_or_create(path)")
+    if not isinstance(config, NodeConfig | None):
+        raise ConfigError(f"config is of type {type(config).__name__}; give NodeConfig(...)")
     # one list for a whole fleet of relays names this node, too
     uris = tuple(uri for uri in _parse_bootstrap(bootstrap) if uri.peer_id != identity.peer_id)
     binds = _parse_bind(bind)

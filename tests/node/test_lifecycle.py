@@ -271,12 +271,23 @@ async def test_bind_errors(autojump_clock: trio.testing.MockClock) -> None:
                 with no_leaks(net), pytest.raises(BindError):
                     async with open_node(identity, bind, network=host):
                         raise AssertionError
-        for bad in ([], ("x", "y"), [(ONE, 65536)], ["ab"]):
+        for bad in ([], ("x", "y"), [(ONE, 65536)], ["ab"], None, 0, "127.0.0.1:0", "ab", [(1, 2)], {ONE: 1}):
             with no_leaks(net), pytest.raises(ConfigError, match="bind"):
                 async with open_node(identity, bad, network=host):  # type: ignore[arg-type]
                     raise AssertionError
         with pytest.raises(ConfigError):
             async with open_node(identity, bootstrap="netmesh://x", network=host):
+                raise AssertionError
+        for wrong in (None, 3, [5], [identity.peer_id], [None]):
+            with no_leaks(net), pytest.raises(ConfigError, match="bootstrap"):
+                async with open_node(identity, bootstrap=wrong, network=host):  # type: ignore[arg-type]
+                    raise AssertionError
+        for other in (None, "me.key", identity.peer_id):
+            with no_leaks(net), pytest.raises(ConfigError, match="load_or_create"):
+                async with open_node(other, network=host):  # type: ignore[arg-type]
+                    raise AssertionError
+        with no_leaks(net), pytest.raises(ConfigError, match="NodeConfig"):
+            async with open_node(identity, config={}, network=host):  # type: ignore[arg-type]
                 raise AssertionError
         with pytest.raises(AddressError):
             async with open_node(identity, bootstrap=["netmesh://x"], network=host):
