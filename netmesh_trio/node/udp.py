@@ -198,9 +198,16 @@ def _with_scope(address: Address) -> tuple[str, int, int, int]:
 class KernelNetwork:
     """The operating system's network."""
 
+    # as they were last
+    _interface_addresses: Sequence[str] = ()
+
     def open_socket(self, family: int, kind: int) -> socket.socket:
-        """A socket, which child processes do not inherit; all that a node uses come from here."""
-        return socket.socket(family, kind)
+        """A socket, which child processes do not inherit; all that a node uses come from here.  Raises BindError."""
+        try:
+            return socket.socket(family, kind)
+        except OSError as error:
+            hint = "; raise the limit of open files (ulimit -n)" if error.errno == errno.EMFILE else ""
+            raise BindError(error.errno, f"cannot open a socket: {error.strerror}{hint}") from None
 
     async def bind(self, host: str, port: int) -> KernelUdpSocket:
         """Bind a UDP socket.  Raises BindError with what to do."""
@@ -239,11 +246,16 @@ class KernelNetwork:
         """The numeric addresses of all interfaces, loopback last."""
         import ifaddr  # here, because importing it starts a process on some systems
 
+        try:
+            adapters = list(ifaddr.get_adapters())
+        except OSError:
+            return list(self._interface_addresses)  # no file descriptor is left: most likely they are as before
         found: list[str] = []
-        for adapter in ifaddr.get_adapters():
+        for adapter in adapters:
             for ip in adapter.ips:
                 found.append(ip.ip if isinstance(ip.ip, str) else ip.ip[0])
         found.sort(key=lambda host: (Address(host, 0).is_loopback, ":" in host))
+        self._interface_addresses = found
         return found
 
     def gateways(self) -> list[Gateway]:

@@ -6,8 +6,9 @@ import errno
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, NoReturn
 
+import ifaddr
 import pytest
 import trio
 import trio.lowlevel
@@ -16,6 +17,7 @@ import trio.testing
 from netmesh_trio.addresses import Address
 from netmesh_trio.errors import AddressError, BindError
 from netmesh_trio.node.udp import KernelNetwork, KernelUdpSocket
+from netmesh_trio.traversal.portmap.mapping import Gateway
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="UDP_SEGMENT and UDP_GRO are Linux's")
 
@@ -337,3 +339,21 @@ async def test_interfaces_include_loopback_last() -> None:
     assert "127.0.0.1" in found
     loopback = [Address(host, 0).is_loopback for host in found]
     assert loopback == sorted(loopback)
+
+
+async def test_no_file_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What needs another socket does without; what has one goes on."""
+    network = KernelNetwork()
+    known = network.interface_addresses()
+    assert known
+
+    def none_left(*_: object) -> NoReturn:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", none_left)
+    monkeypatch.setattr(ifaddr, "get_adapters", none_left)
+    assert network.interface_addresses() == known
+    with pytest.raises(BindError, match="ulimit"):
+        await network.bind("127.0.0.1", 0)
+    with pytest.raises(BindError, match="ulimit"):
+        await network.join("224.0.0.1", 5350, Gateway("192.0.2.1", "192.0.2.2", 1))
