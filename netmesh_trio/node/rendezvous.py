@@ -1,4 +1,4 @@
-"""Rendezvous (subprotocol 0x0D01): coordinator, initiator and responder of a punch, and the attempt itself.
+"""Rendezvous (subprotocol 0x0D01): coordinator and initiator of a punch, and what comes in for the responder.
 
 Each attempt is one nursery: the keep-alive train, the wait for a direct path, and the deadline.  Leaving it, in
 whatever way, leaves nothing behind but a path that works.  The traffic rides the relay all the while.
@@ -7,7 +7,7 @@ whatever way, leaves nothing behind but a path that works.  The traffic rides th
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import attrs
 import trio
@@ -17,7 +17,6 @@ from ..events import PathKind
 from ..identity import PeerId
 from ..paths.path import Path
 from ..routing.store import AnnouncementStore
-from ..traversal.budgets import WindowBudget
 from ..traversal.candidates import Interface, Surroundings, gather, select
 from ..traversal.classify import NatType
 from ..traversal.coordinator import Neighbor, choose_coordinator
@@ -36,7 +35,6 @@ from ..traversal.rendezvous import (
     PUNCH_ID_SIZE,
     Candidate,
     Candidates,
-    PunchAck,
     PunchIntroduce,
     PunchReject,
     PunchRequest,
@@ -46,23 +44,20 @@ from ..traversal.rendezvous import (
 from ..traversal.stats import TraversalStats
 from ..wire import frames
 from ..wire.errors import DecodeError
+from .answering import Answering
 from .engine import Engine
 from .live import LiveSession
+from .trains import run_train, until_direct
 
 __all__ = ["Rendezvous"]
 
 # An end waits so many round trips over the relay for the other's candidates, then goes by what was announced.
 _PATIENCE = 3.0
 _MIN_PATIENCE = 0.2
-# Seconds that a coordinator has to answer, and that the last packet of a train has to be answered.
+# Seconds that a coordinator has to answer.
 _ANSWER_TIME = 2.0
-_LAST_ANSWER_TIME = 1.0
 _MAX_TOLD = 4096
 _MAX_TARGETS = 8
-_MAX_RESPONDING = 8
-# Trains that one peer may ask of us with its candidates, within so many seconds.
-_MAX_ANSWERS = 4
-_ANSWERS_PERIOD = 10.0
 
 
 @attrs.define(eq=False)
@@ -77,6 +72,8 @@ class _Attempt:
     rejection: RejectReason | None = None
     #: It was introduced and gave a direct path, which is counted.
     succeeded: bool = False
+    #: The peer answers too many others just now.
+    busy: bool = False
     #: Why it failed, if nothing better is known in the end.
     failure: TraversalError | None = None
 
@@ -96,9 +93,7 @@ class Rendezvous:
         self._attempts: dict[bytes, _Attempt] = {}
         # what peers told us inside their sessions
         self._told: dict[PeerId, Candidates] = {}
-        self._responding: set[PeerId] = set()
-        # candidates make us send to where a peer says that it is
-        self._answers: WindowBudget[PeerId] = WindowBudget(_MAX_ANSWERS, _ANSWERS_PERIOD)
+        self._answering = Answering(engine, stats)
         self._random_below: Callable[[int], int] = random.SystemRandom().randrange
 
     # messages
@@ -157,9 +152,14 @@ class Rendezvous:
 
     def _on_introduce(self, live: LiveSession, message: PunchIntroduce) -> None:
         verdict = self._guard.on_introduce(
-            message, live.peer.peer_id, self._known_hosts(message.peer), self._engine.now()
+            message,
+            live.peer.peer_id,
+            self._known_hosts(message.peer),
+            self._engine.now(),
+            expected=not message.initiator and self._answering.expects(message.peer, message.punch_id),
         )
         if verdict is not Verdict.ACCEPTED:
+            self._stats.record_introduction_dropped()
             return
         attempt = self._attempts.get(message.punch_id)
         if not message.initiator:
@@ -169,12 +169,23 @@ class Rendezvous:
             self._stats.record_punch_attempt()
             attempt.answered.set()
 
+    async def _answer_introduction(self, message: PunchIntroduce) -> None:
+        """A coordinator introduced us to a peer that we have a session with: send at the same moment as it does."""
+        try:
+            live = self._engine.peer(message.peer).live
+            if live is not None:
+                await self._answering.on_introduction(live, message)
+        finally:
+            self._guard.finished(message.punch_id)
+
     def _on_reject(self, live: LiveSession, message: PunchReject) -> None:
-        if self._guard.requests.take(message.punch_id, live.peer.peer_id) is not None:
-            attempt = self._attempts.get(message.punch_id)
-            if attempt is not None:
-                attempt.rejection = message.reason
-                attempt.answered.set()
+        attempt = self._attempts.get(message.punch_id)
+        if attempt is not None and attempt.live.peer.peer_id == live.peer.peer_id:
+            attempt.busy = message.reason is RejectReason.BUSY
+            return
+        if self._guard.requests.take(message.punch_id, live.peer.peer_id) is not None and attempt is not None:
+            attempt.rejection = message.reason
+            attempt.answered.set()
 
     def _on_candidates(self, live: LiveSession, message: Candidates) -> None:
         peer_id = live.peer.peer_id
@@ -187,17 +198,14 @@ class Rendezvous:
         attempt = None if message.punch_id is None else self._attempts.get(message.punch_id)
         if attempt is not None:
             attempt.told.set()
-        elif (
-            peer_id not in self._responding
-            and len(self._responding) < _MAX_RESPONDING
-            and self._answers.take(peer_id, self._engine.now())
-        ):
-            # the other end tries: it needs our packets as much as we need its own
-            targets = self._targets(peer_id, near_only=not message.speak_first)
-            if targets:
-                self._nursery.start_soon(self._answer_candidates, live, targets)
-            elif message.reply_wanted:  # else a late answer to an attempt of ours
-                live.peer.failure = PunchFailedError(_why_skipped(*self._kinds(peer_id)))
+            return
+        # the other end tries: it needs our packets as much as we need its own
+        targets = self._targets(peer_id, near_only=not message.speak_first)
+        if targets:
+            if self._answering.admits(live, message):
+                self._nursery.start_soon(self._answering.on_candidates, live, message.punch_id, targets)
+        elif message.reply_wanted:  # else a late answer to an attempt of ours
+            live.peer.failure = PunchFailedError(_why_skipped(*self._kinds(peer_id)))
 
     # what is known of either end
 
@@ -268,13 +276,12 @@ class Rendezvous:
         try:
             with trio.move_on_after(self._config.punch_deadline):
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._until_direct, live, nursery.cancel_scope)
+                    nursery.start_soon(until_direct, live, nursery.cancel_scope)
                     await self._try(live, attempt)
                     nursery.cancel_scope.cancel()
         finally:
             del self._attempts[attempt.punch_id]
             self._guard.requests.cancel(attempt.punch_id)
-            self._guard.finished(attempt.punch_id)
         path = live.session.path
         if live.session.closed is not None:
             raise PeerNotReachableError("the session ended meanwhile")
@@ -283,6 +290,8 @@ class Rendezvous:
             return path
         if attempt.introduction is not None and not attempt.succeeded:
             self._stats.record_punch_timeout()
+        if attempt.busy:
+            raise RendezvousRejectedError(RejectReason.BUSY.value)
         raise attempt.failure or PunchFailedError("no probe was answered in time")
 
     def turned_direct(self, live: LiveSession) -> None:
@@ -314,7 +323,7 @@ class Rendezvous:
             action = refine(action, self._hints(peer_id))
             targets = self._targets(peer_id, near_only=action is PunchAction.SKIP)
             if targets:
-                await self._train(live, targets)
+                await run_train(self._engine, live, targets)
             elif action is PunchAction.SKIP:
                 attempt.failure = PunchFailedError(_why_skipped(local, remote))
 
@@ -346,7 +355,7 @@ class Rendezvous:
             if attempt.introduction is not None:
                 attempt.failure = None
                 await trio.sleep(attempt.introduction.delay)
-                await self._train(live, [attempt.introduction.reflex])
+                await run_train(self._engine, live, [attempt.introduction.reflex])
                 return
             self._guard.requests.cancel(attempt.punch_id)
             if attempt.rejection is not None:
@@ -371,80 +380,6 @@ class Rendezvous:
             target_relays=target.relays if target is not None else (),
             exclude=exclude,
         )
-
-    # attempts of others
-
-    async def _answer_introduction(self, message: PunchIntroduce) -> None:
-        """A coordinator introduced us to a peer that we have a session with: send at the same moment as it does."""
-        try:
-            live = self._engine.peer(message.peer).live
-            if live is not None and await self._answer(live, [message.reflex], message.delay):
-                path = live.session.path
-                self._send(live, PunchAck(message.punch_id, path.address if path is not None else None).encode())
-        finally:
-            self._guard.finished(message.punch_id)
-
-    async def _answer_candidates(self, live: LiveSession, targets: Sequence[Address]) -> None:
-        peer_id = live.peer.peer_id
-        self._responding.add(peer_id)
-        try:
-            await self._answer(live, targets, 0.0)
-        finally:
-            self._responding.discard(peer_id)
-
-    async def _answer(self, live: LiveSession, targets: Sequence[Address], delay: float) -> bool:
-        """The responder's attempt; True if the session is on a direct path in the end."""
-        with trio.move_on_after(self._config.punch_deadline):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._until_direct, live, nursery.cancel_scope)
-                await trio.sleep(delay)
-                await self._train(live, targets)
-                nursery.cancel_scope.cancel()
-        path = live.session.path
-        if live.session.closed is None and path is not None and path.kind is PathKind.DIRECT:
-            return True
-        live.peer.failure = PunchFailedError("no probe was answered in time")
-        return False
-
-    # parts of every attempt
-
-    async def _until_direct(self, live: LiveSession, scope: trio.CancelScope) -> None:
-        """End the attempt once the session is on a direct path, or over."""
-        session = live.session
-        while session.closed is None:
-            if session.path is not None and session.path.kind is PathKind.DIRECT and not session.path.suspect:
-                break
-            await live.peer.wait_change()
-        scope.cancel()
-
-    async def _train(self, live: LiveSession, targets: Sequence[Address]) -> None:
-        """Challenges of the running session to every target, at the times of the keep-alive train.
-
-        The first that is answered has validated its path.  Those that were not, are forgotten in the end.
-        """
-        engine = self._engine
-        session = live.session
-        paths: list[Path] = []
-        start = trio.current_time()
-        try:
-            for address in targets:
-                number = engine.socket_for(address)
-                if number is not None:
-                    path = session.add_path((number, address), None, engine.now())
-                    path.trains += 1
-                    paths.append(path)
-            for offset in self._config.keep_alives:
-                await trio.sleep_until(start + offset)
-                for path in paths:
-                    if session.closed is None and not path.failed and path is not session.path:
-                        session.queue_challenge(path, engine.now())
-                live.drive()
-            await trio.sleep(_LAST_ANSWER_TIME)
-        finally:
-            for path in paths:
-                path.trains -= 1
-                if not path.trains and not path.validated and not path.failed:
-                    session.remove_path(path, engine.now())
 
 
 def _why_skipped(local: NatType, remote: NatType) -> str:

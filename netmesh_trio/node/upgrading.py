@@ -10,7 +10,8 @@ from ..identity import PeerId
 from ..paths.path import Path
 from ..traversal.backoff import UpgradeBackoff
 from ..traversal.budgets import WindowBudget
-from ..traversal.errors import PeerNotReachableError, TraversalError
+from ..traversal.errors import PeerNotReachableError, RendezvousRejectedError, TraversalError
+from ..traversal.rendezvous import RejectReason
 from ..traversal.stats import TraversalStats
 from .engine import Engine
 from .live import LiveSession
@@ -54,7 +55,7 @@ class Upgrader:
         self._nursery = nursery
         traversal = engine.config.traversal
         self._automatic = engine.config.direct and traversal.enabled and traversal.auto_direct_upgrade
-        self._backoff: UpgradeBackoff[PeerId] = UpgradeBackoff(*traversal.upgrade_backoff)
+        self._backoff: UpgradeBackoff[PeerId] = UpgradeBackoff(self._chance, *traversal.upgrade_backoff)
         self._running: dict[PeerId, _Running] = {}
         # what a peer announces makes us send to where it says that it is: not as often as it likes
         self._resets: WindowBudget[PeerId] = WindowBudget(_RESETS, _RESET_PERIOD)
@@ -65,6 +66,9 @@ class Upgrader:
         engine.on_turned_direct = self._turned_direct
         engine.on_network_changed = self.network_changed
         engine.on_peer_moved = self.peer_changed
+
+    def _chance(self) -> float:
+        return int.from_bytes(self._engine.random_bytes(4), "big") / 2**32
 
     def _path_changed(self, live: LiveSession, path: Path) -> None:
         peer = live.peer
@@ -154,7 +158,8 @@ class Upgrader:
             if not running.outdated:
                 peer.failure = error
                 self._engine.log.info("no direct path to %s for now: %s", peer.peer_id.short, error, peer=peer.peer_id)
-                self._backoff.failed(peer.peer_id, self._engine.now())
+                busy = isinstance(error, RendezvousRejectedError) and error.reason == RejectReason.BUSY.value
+                self._backoff.failed(peer.peer_id, self._engine.now(), busy=busy)
         finally:
             del self._running[peer.peer_id]
             running.done.set()

@@ -97,7 +97,7 @@ class TraversalConfig:
             Default: ``3600.0``.
         auto_direct_upgrade: Whether relayed sessions move to direct paths by themselves.  Default: ``True``.
         upgrade_backoff: Seconds to wait after a failed upgrade before the next one: at first, and at most; doubled
-            each time, 0.1 to 86400.  Default: ``(30.0, 600.0)``.
+            each time, and chance takes up to half of it, 0.1 to 86400.  Default: ``(30.0, 600.0)``.
         reflex_override: The address that others reach this node at, if the program knows it (a forwarded port).  It is
             announced in place of what peers observe, and makes the node ``open``.  Also takes text such as
             ``"203.0.113.7:4650"``.  Default: ``None``.

@@ -82,13 +82,15 @@ _REJECTIONS = {
     "unknown-reflex": "it does not see from outside where one of the two is",
     "no-session": "it has no session with the peer",
     "address-mismatch": "it sees us at another address than we named",
+    "busy": "it answers too many others just now; another attempt is made soon",
 }
 
 
 class RendezvousRejectedError(TraversalError):
-    """The node that was to introduce the peers declined; traffic stays on the relay.
+    """The node that was to introduce the peers declined, or the peer put the attempt off; traffic stays on the relay.
 
-    ``reason`` is ``"rate-limited"``, ``"unknown-reflex"``, ``"no-session"`` or ``"address-mismatch"``.
+    ``reason`` is ``"rate-limited"``, ``"unknown-reflex"``, ``"no-session"`` or ``"address-mismatch"``, as the
+    coordinator says, or ``"busy"``, as the peer does: the next attempt is soon.
     """
 
     kind = "rendezvous-rejected"
@@ -100,7 +102,8 @@ class RendezvousRejectedError(TraversalError):
     def __str__(self) -> str:
         meaning = _REJECTIONS.get(self.reason)
         why = f"{self.reason}: {meaning}" if meaning else self.reason
-        return f"the coordinator declined to introduce us ({why}); {self._consequence}"
+        who = "the peer put us off" if self.reason == "busy" else "the coordinator declined to introduce us"
+        return f"{who} ({why}); {self._consequence}"
 
 
 class PunchFailedError(TraversalError):

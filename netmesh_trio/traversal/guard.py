@@ -9,13 +9,11 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection
 
-import attrs
-
 from ..identity import PeerId
 from .budgets import WindowBudget
 from .rendezvous import PunchIntroduce
 
-__all__ = ["IntroduceGuard", "PunchRequests", "Train", "Verdict", "judge_introduce"]
+__all__ = ["IntroduceGuard", "PunchRequests", "Verdict", "judge_introduce"]
 
 
 class Verdict(enum.Enum):
@@ -33,7 +31,7 @@ class Verdict(enum.Enum):
     RATE_LIMITED = "rate-limited"
     """This introducer's budget is used up."""
     BUSY = "busy"
-    """As many trains as may be are under way."""
+    """As many trains as may be are under way or wait for their turn."""
 
 
 def judge_introduce(introduce: PunchIntroduce, known_hosts: Collection[str] | None) -> Verdict:
@@ -47,16 +45,6 @@ def judge_introduce(introduce: PunchIntroduce, known_hosts: Collection[str] | No
     if introduce.reflex.host not in known_hosts:
         return Verdict.FOREIGN_ADDRESS
     return Verdict.ACCEPTED
-
-
-@attrs.frozen
-class Train:
-    """A train of probes under way."""
-
-    punch_id: bytes
-    peer: PeerId
-    introducer: PeerId
-    started: float
 
 
 class PunchRequests:
@@ -103,70 +91,74 @@ class PunchRequests:
 
 
 class IntroduceGuard:
-    """Admits introductions and knows the trains that are under way.
+    """Admits introductions, and knows whose train is under way or waits for its turn.
 
-    At most 8 trains at once; of those that others asked for, 4 per introducer in 10 s.  Who admits a train ends it
-    with :meth:`finished`.
+    Of trains that others ask for, 4 per introducer in 10 s.  An introduction that the peer itself spoke of inside its
+    session is no charge on the introducer, for the peer's own budget was: so one relay may introduce a crowd.  Who
+    admits a train that others asked for ends it with :meth:`finished`.
     """
 
     __slots__ = ("_budget", "_max_trains", "_trains", "dropped", "requests")
 
     def __init__(
-        self, *, limit: int = 4, period: float = 10.0, max_trains: int = 8, max_introducers: int = 4096
+        self, *, limit: int = 4, period: float = 10.0, max_trains: int = 256, max_introducers: int = 4096
     ) -> None:
         self._budget: WindowBudget[PeerId] = WindowBudget(limit, period, max_introducers)
         self._max_trains = max_trains
-        self._trains: dict[bytes, Train] = {}
+        self._trains: set[bytes] = set()
         #: Our own requests.
         self.requests: PunchRequests = PunchRequests()
         #: Introductions dropped, by verdict.
         self.dropped: dict[Verdict, int] = {verdict: 0 for verdict in Verdict if verdict is not Verdict.ACCEPTED}
 
     def on_introduce(
-        self, introduce: PunchIntroduce, introducer: PeerId, known_hosts: Collection[str] | None, now: float
+        self,
+        introduce: PunchIntroduce,
+        introducer: PeerId,
+        known_hosts: Collection[str] | None,
+        now: float,
+        *,
+        expected: bool = False,
     ) -> Verdict:
         """Whether to begin a train; ``known_hosts`` as in :func:`judge_introduce`.
 
-        One that answers a request of ours uses that up, unless it is dropped for its address: the next answer of the
-        same coordinator may be right.
+        ``expected``: the peer told us of an attempt of that id, within its budget, and this is the first introduction
+        for it.  One that answers a request of ours uses that up, unless it is dropped for its address: the next answer
+        of the same coordinator may be right.
         """
-        verdict = self._admit(introduce, introducer, known_hosts, now)
-        if verdict is Verdict.ACCEPTED:
-            self._trains[introduce.punch_id] = Train(introduce.punch_id, introduce.peer, introducer, now)
-        else:
+        verdict = self._admit(introduce, introducer, known_hosts, now, expected)
+        if verdict is not Verdict.ACCEPTED:
             self.dropped[verdict] += 1
+        elif introduce.initiator:
+            self.requests.take(introduce.punch_id, introducer)
+        else:
+            self._trains.add(introduce.punch_id)
         return verdict
 
     def _admit(
-        self, introduce: PunchIntroduce, introducer: PeerId, known_hosts: Collection[str] | None, now: float
+        self,
+        introduce: PunchIntroduce,
+        introducer: PeerId,
+        known_hosts: Collection[str] | None,
+        now: float,
+        expected: bool,
     ) -> Verdict:
         if introduce.initiator:
             if self.requests.target_of(introduce.punch_id, introducer) != introduce.peer:
                 return Verdict.UNEXPECTED
         elif introduce.punch_id in self._trains:
             return Verdict.REPEATED
-        elif not self._budget.take(introducer, now):
+        elif not expected and not self._budget.take(introducer, now):
             # before the address is looked at: a flood of wrong ones is to cost no more than one of right ones
             return Verdict.RATE_LIMITED
-        verdict = judge_introduce(introduce, known_hosts)
-        if verdict is not Verdict.ACCEPTED:
-            return verdict
-        if len(self._trains) >= self._max_trains or introduce.punch_id in self._trains:
+        elif len(self._trains) >= self._max_trains:
             return Verdict.BUSY
-        if introduce.initiator:
-            self.requests.take(introduce.punch_id, introducer)
-        return Verdict.ACCEPTED
-
-    def train_of(self, punch_id: bytes, sender: PeerId) -> Train | None:
-        """The train that an acknowledgement of ``sender`` is about, if it is one with that peer."""
-        train = self._trains.get(punch_id)
-        return train if train is not None and train.peer == sender else None
+        return judge_introduce(introduce, known_hosts)
 
     def finished(self, punch_id: bytes) -> None:
         """The train is over, however it ended.  Harmless to repeat."""
-        self._trains.pop(punch_id, None)
+        self._trains.discard(punch_id)
 
-    @property
-    def trains(self) -> tuple[Train, ...]:
-        """The trains under way."""
-        return tuple(self._trains.values())
+    def __len__(self) -> int:
+        """Trains that others asked for, under way or waiting."""
+        return len(self._trains)

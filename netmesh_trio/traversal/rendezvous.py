@@ -6,7 +6,8 @@ their 32 bytes.  ``punch_id`` are 8 random bytes, drawn by who begins, which tie
     PunchRequest    [1, punch_id, target, reflex]                           to the coordinator
     PunchIntroduce  [2, punch_id, peer, reflex, delay in us, initiator]     from the coordinator, to both ends
     PunchAck        [3, punch_id, heard (19 bytes or null)]                 from end to end, inside the routed session
-    PunchReject     [4, punch_id, reason (text)]                            from the coordinator, to who asked
+    PunchReject     [4, punch_id, reason (text)]                            from the coordinator, to who asked;
+                                                                            or from end to end: busy
     Candidates      [5, punch_id or null, flags, [[kind, address], ...], filtering]   from end to end, likewise
 
 The delay runs from the receipt of the introduction: no clock is compared with another.  Candidates never pass a third
@@ -62,7 +63,7 @@ _REPLY_WANTED, _SPEAK_FIRST = 1, 2
 
 
 class RejectReason(str, enum.Enum):
-    """Why a coordinator declined; the value is what is on the wire."""
+    """Why a coordinator declined, or the other end puts an attempt off; the value is what is on the wire."""
 
     RATE_LIMITED = "rate-limited"
     """The requester asked too often."""
@@ -72,6 +73,8 @@ class RejectReason(str, enum.Enum):
     """The coordinator has no session with the target."""
     ADDRESS_MISMATCH = "address-mismatch"
     """The requester claims another host than the coordinator sees it at."""
+    BUSY = "busy"
+    """Too many ask the other end at once, or this one too often; from that end itself: try again soon."""
 
 
 class CandidateKind(enum.IntEnum):

@@ -64,6 +64,12 @@ class TraversalStatsSnapshot:
     punch_timeouts: int = 0
     #: Requests that a coordinator declined.
     punch_rejections: int = 0
+    #: Attempts of peers that this node answered with challenges of its own.
+    answers: int = 0
+    #: Attempts of peers that it put off: too many at once, or too often.
+    answers_put_off: int = 0
+    #: Introductions that it dropped: too many, or to an address at which the peer is not known to be.
+    introductions_dropped: int = 0
     #: Times that nobody could be asked to introduce a pair.
     rendezvous_no_relay: int = 0
     #: Background attempts to move a relayed session to a direct path.
@@ -97,6 +103,9 @@ class TraversalStats:
         self._port_mapping_renewals = 0
         self._punch_timeouts = 0
         self._punch_rejections = 0
+        self._answers = 0
+        self._answers_put_off = 0
+        self._introductions_dropped = 0
         self._rendezvous_no_relay = 0
         self._upgrades_attempted = 0
         self._upgrades_succeeded = 0
@@ -118,6 +127,9 @@ class TraversalStats:
             port_mapping_renewals=self._port_mapping_renewals,
             punch_timeouts=self._punch_timeouts,
             punch_rejections=self._punch_rejections,
+            answers=self._answers,
+            answers_put_off=self._answers_put_off,
+            introductions_dropped=self._introductions_dropped,
             rendezvous_no_relay=self._rendezvous_no_relay,
             upgrades_attempted=self._upgrades_attempted,
             upgrades_succeeded=self._upgrades_succeeded,
@@ -163,6 +175,18 @@ class TraversalStats:
     def record_punch_rejection(self) -> None:
         """A coordinator declined our request."""
         self._punch_rejections += 1
+
+    def record_answer(self) -> None:
+        """We send challenges because a peer asks us to."""
+        self._answers += 1
+
+    def record_answer_put_off(self) -> None:
+        """A peer's attempt was not answered: too many at once, or too often."""
+        self._answers_put_off += 1
+
+    def record_introduction_dropped(self) -> None:
+        """An introduction was not believed, or was one too many."""
+        self._introductions_dropped += 1
 
     def record_rendezvous_no_relay(self) -> None:
         """There was nobody to ask for an introduction."""

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import itertools
+import random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,8 +43,12 @@ def test_a_full_table_forgets_only_what_is_over() -> None:
     assert not budget.take(1, 10.5)  # its own budget still counts
 
 
+def _longest() -> float:
+    return 1.0
+
+
 def test_backoff_doubles_up_to_the_longest() -> None:
-    backoff: UpgradeBackoff[str] = UpgradeBackoff(30.0, 600.0)
+    backoff: UpgradeBackoff[str] = UpgradeBackoff(_longest, 30.0, 600.0)
     assert backoff.ready("a", -1e9)
     now = 0.0
     waits: list[float] = []
@@ -59,7 +66,7 @@ def test_backoff_doubles_up_to_the_longest() -> None:
 
 
 def test_a_change_of_network_makes_all_ready() -> None:
-    backoff: UpgradeBackoff[str] = UpgradeBackoff()
+    backoff: UpgradeBackoff[str] = UpgradeBackoff(_longest)
     backoff.failed("a", 0.0)
     backoff.failed("b", 0.0)
     backoff.network_changed()
@@ -69,9 +76,27 @@ def test_a_change_of_network_makes_all_ready() -> None:
 
 
 def test_backoff_is_bounded() -> None:
-    backoff: UpgradeBackoff[int] = UpgradeBackoff(max_keys=2)
+    backoff: UpgradeBackoff[int] = UpgradeBackoff(_longest, max_keys=2)
     for peer in (1, 2, 1, 3):
         backoff.failed(peer, 0.0)
     assert len(backoff) == 2
     assert backoff.ready(2, 0.0)
     assert backoff.ready_at(1) == 60.0
+
+
+def test_chance_takes_up_to_half_of_a_delay() -> None:
+    chance = random.Random(1)
+    backoff: UpgradeBackoff[int] = UpgradeBackoff(chance.random, 30.0, 600.0)
+    ready = sorted(backoff.failed(peer, 0.0) for peer in range(1000))
+    assert 15.0 <= ready[0] < 15.5
+    assert 29.5 < ready[-1] <= 30.0
+    assert max(b - a for a, b in itertools.pairwise(ready)) < 0.5  # they do not come together again
+    assert min(backoff.failed(peer, 0.0) for peer in range(1000)) >= 30.0  # it doubles all the same
+
+
+def test_who_was_busy_is_tried_again_soon() -> None:
+    backoff: UpgradeBackoff[str] = UpgradeBackoff(_longest, 30.0, 600.0)
+    assert [backoff.failed("a", 0.0, busy=True) for _ in range(6)] == [2, 4, 8, 16, 30, 30]
+    assert backoff.failed("a", 0.0) == 30.0
+    assert backoff.failed("a", 0.0, busy=True) == 2.0
+    assert backoff.failed("a", 0.0) == 60.0

@@ -4,7 +4,7 @@ import pytest
 
 from netmesh_trio.addresses import Address
 from netmesh_trio.identity import PeerId
-from netmesh_trio.traversal.guard import IntroduceGuard, PunchRequests, Train, Verdict, judge_introduce
+from netmesh_trio.traversal.guard import IntroduceGuard, PunchRequests, Verdict, judge_introduce
 from netmesh_trio.traversal.rendezvous import PunchIntroduce
 
 RELAY, OTHER_RELAY, PEER, OTHER = (PeerId(bytes([n]) * 32) for n in (1, 2, 3, 4))
@@ -31,7 +31,7 @@ def test_judging_the_address(reflex: Address, hosts: set[str] | None, verdict: V
     assert judge_introduce(introduce(reflex=reflex), hosts) is verdict
     guard = IntroduceGuard()
     assert guard.on_introduce(introduce(reflex=reflex), RELAY, hosts, 0.0) is verdict
-    assert len(guard.trains) == (verdict is Verdict.ACCEPTED)
+    assert len(guard) == (verdict is Verdict.ACCEPTED)
     assert sum(guard.dropped.values()) == (verdict is not Verdict.ACCEPTED)
 
 
@@ -53,19 +53,28 @@ def test_wrong_addresses_use_up_the_budget_too() -> None:
     assert verdicts == [Verdict.FOREIGN_ADDRESS] * 4 + [Verdict.RATE_LIMITED] * 2
 
 
-def test_eight_trains_at_once() -> None:
+def test_what_the_peer_spoke_of_is_no_charge_on_the_introducer() -> None:
     guard = IntroduceGuard()
+    for n in range(100):
+        assert guard.on_introduce(introduce(n), RELAY, HOSTS, 0.0, expected=True) is Verdict.ACCEPTED
+    wrong = introduce(101, reflex=Address("192.0.2.1", 1))
+    assert guard.on_introduce(wrong, RELAY, HOSTS, 0.0, expected=True) is Verdict.FOREIGN_ADDRESS
+    assert guard.on_introduce(introduce(102), RELAY, HOSTS, 0.0) is Verdict.ACCEPTED
+
+
+def test_trains_are_bounded() -> None:
+    guard = IntroduceGuard(max_trains=8)
     relays = [PeerId(bytes([n]) * 32) for n in range(10, 20)]
     verdicts = [guard.on_introduce(introduce(n), relay, HOSTS, 0.0) for n, relay in enumerate(relays)]
     assert verdicts == [Verdict.ACCEPTED] * 8 + [Verdict.BUSY] * 2
+    assert guard.on_introduce(introduce(49), RELAY, HOSTS, 0.0, expected=True) is Verdict.BUSY
     guard.finished(bytes(8))
     guard.finished(bytes(8))
     assert guard.on_introduce(introduce(50), OTHER_RELAY, HOSTS, 0.0) is Verdict.ACCEPTED
+    # what we asked for ourselves is bounded by what we ask for
     guard.requests.expect(b"x" * 8, RELAY, PEER)
-    busy = PunchIntroduce(b"x" * 8, PEER, HERE, 0, True)
-    assert guard.on_introduce(busy, RELAY, HOSTS, 0.0) is Verdict.BUSY
-    guard.finished(introduce(50).punch_id)
-    assert guard.on_introduce(busy, RELAY, HOSTS, 0.0) is Verdict.ACCEPTED
+    assert guard.on_introduce(PunchIntroduce(b"x" * 8, PEER, HERE, 0, True), RELAY, HOSTS, 0.0) is Verdict.ACCEPTED
+    assert len(guard) == 8
 
 
 def test_a_repeated_introduction_begins_nothing() -> None:
@@ -87,7 +96,7 @@ def test_an_introduction_that_we_asked_for() -> None:
     assert guard.on_introduce(wrong, RELAY, HOSTS, 0.0) is Verdict.FOREIGN_ADDRESS
     assert guard.on_introduce(asked, RELAY, HOSTS, 0.0) is Verdict.ACCEPTED
     assert guard.on_introduce(asked, RELAY, HOSTS, 0.0) is Verdict.UNEXPECTED  # answered already
-    assert guard.trains == (Train(asked.punch_id, PEER, RELAY, 0.0),)
+    assert len(guard) == 0
 
 
 def test_what_we_asked_for_is_no_charge_on_the_introducer() -> None:
@@ -96,18 +105,6 @@ def test_what_we_asked_for_is_no_charge_on_the_introducer() -> None:
         guard.requests.expect(n.to_bytes(8, "big"), RELAY, PEER)
         assert guard.on_introduce(introduce(n, asked=True), RELAY, HOSTS, 0.0) is Verdict.ACCEPTED
     assert guard.on_introduce(introduce(99), RELAY, HOSTS, 0.0) is Verdict.ACCEPTED
-
-
-def test_acknowledgements_belong_to_a_train_with_their_sender() -> None:
-    guard = IntroduceGuard()
-    guard.on_introduce(introduce(), RELAY, HOSTS, 5.0)
-    train = guard.train_of(bytes(8), PEER)
-    assert train == Train(bytes(8), PEER, RELAY, 5.0)
-    assert guard.train_of(bytes(8), OTHER) is None
-    assert guard.train_of(bytes(8), RELAY) is None
-    assert guard.train_of(b"y" * 8, PEER) is None
-    guard.finished(bytes(8))
-    assert guard.train_of(bytes(8), PEER) is None
 
 
 def test_requests() -> None:

@@ -56,6 +56,9 @@ def test_each_other_counter_has_its_recorder() -> None:
     stats = TraversalStats()
     stats.record_punch_timeout()
     stats.record_punch_rejection()
+    stats.record_answer()
+    stats.record_answer_put_off()
+    stats.record_introduction_dropped()
     stats.record_rendezvous_no_relay()
     stats.record_upgrade_attempt()
     stats.record_upgrade_success()
@@ -63,6 +66,9 @@ def test_each_other_counter_has_its_recorder() -> None:
     assert stats.snapshot() == TraversalStatsSnapshot(
         punch_timeouts=1,
         punch_rejections=1,
+        answers=1,
+        answers_put_off=1,
+        introductions_dropped=1,
         rendezvous_no_relay=1,
         upgrades_attempted=1,
         upgrades_succeeded=1,

@@ -105,9 +105,9 @@ class Lab:
         for member in (self.a, self.b):
             rendezvous = member.rendezvous
             assert not rendezvous._attempts
-            assert not rendezvous._guard.trains
+            assert not len(rendezvous._guard)
             assert not rendezvous._guard.requests._requests
-            assert not rendezvous._responding
+            assert not len(rendezvous._answering)
             assert not member.node._upgrader._running
             for live in member.engine.all_live():
                 for path in live.session.paths.values():

@@ -268,7 +268,7 @@ async def test_cancelling_an_attempt_at_any_moment(side: str, autojump_clock: tr
             assert scope.cancelled_caught
             assert not one.rendezvous._attempts
             assert not one.rendezvous._guard.requests._requests
-            assert not one.rendezvous._guard.trains
+            assert not len(one.rendezvous._guard)
             assert all(p.validated for p in live.session.paths.values())
         await trio.sleep(11.0)
         lab.check_clean()

@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from netmesh_trio import NodeConfig, PathKind
+from netmesh_trio.node import rendezvous as rendezvous_room
 from netmesh_trio.node.live import LiveSession
 from netmesh_trio.traversal import (
     PeerNotReachableError,
@@ -220,7 +221,7 @@ async def test_an_introduction_in_the_moment_of_success(
     """It is handled right after the path turned direct: attempted and succeeded, never only the latter."""
     async with open_lab(config_a=MANUAL) as lab:
         rendezvous = lab.a.rendezvous
-        handle, wait = rendezvous._on_introduce, rendezvous._until_direct
+        handle, wait = rendezvous._on_introduce, rendezvous_room.until_direct
         late: list[tuple[LiveSession, PunchIntroduce]] = []
 
         async def until_direct(live: LiveSession, scope: trio.CancelScope) -> None:
@@ -228,7 +229,7 @@ async def test_an_introduction_in_the_moment_of_success(
             handle(*late.pop())
 
         monkeypatch.setattr(rendezvous, "_on_introduce", lambda *args: late.append(args))
-        monkeypatch.setattr(rendezvous, "_until_direct", until_direct)
+        monkeypatch.setattr(rendezvous_room, "until_direct", until_direct)
         stats = await call(lab)
         assert (stats.punches_attempted, stats.punches_succeeded, stats.punch_timeouts) == (1, 1, 0)
         assert stats.time_to_direct.count == 1
@@ -268,8 +269,9 @@ async def test_an_upgrade_that_fails_is_no_fallback(autojump_clock: trio.testing
         assert (stats.upgrades_attempted, stats.upgrades_succeeded, stats.relay_fallbacks) == (1, 0, 0)
         assert (stats.punches_attempted, stats.punch_timeouts) == (1, 1)
         await until(lambda: lab.a.node.traversal_stats().upgrades_attempted == 2, 35.0)
-        await trio.sleep(55.0)
+        await trio.sleep(29.0)
         assert lab.a.node.traversal_stats().upgrades_attempted == 2, "the second wait is twice as long"
+        await until(lambda: lab.a.node.traversal_stats().upgrades_attempted == 3, 40.0)
 
 
 async def test_failovers(autojump_clock: trio.testing.MockClock) -> None:
