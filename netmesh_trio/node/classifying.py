@@ -86,6 +86,11 @@ class Classifying:
     # for the node
 
     @property
+    def filtering(self) -> Dependence | None:
+        """From whom the NAT lets packets in, if that was found out."""
+        return judge_filtering(self._evidence)
+
+    @property
     def report(self) -> NatReport:
         """All that is known."""
         return report_of(
@@ -366,8 +371,7 @@ class Classifying:
     def _about_bindings(self) -> tuple[object, ...] | None:
         """The network in which it is worth while to find out how long bindings live; None if there are none."""
         observed = self._classifier.observed
-        filtering = judge_filtering(self._evidence)
-        if observed.nat_type is NatType.OPEN and filtering is Dependence.ENDPOINT_INDEPENDENT:
+        if observed.nat_type is NatType.OPEN and self.filtering is Dependence.ENDPOINT_INDEPENDENT:
             return None
         return self._about()
 
@@ -443,7 +447,7 @@ class Classifying:
                 return
 
     def _evidence_wanted(self) -> bool:
-        return judge_filtering(self._evidence) is None
+        return self.filtering is None
 
     def _proves(self, source: Address) -> Help | None:
         """What it proves that a canary from there got in, which depends on where we have sent to."""

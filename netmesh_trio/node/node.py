@@ -452,10 +452,10 @@ def _start(engine: Engine, bootstrap: tuple[MeshUri, ...], nursery: trio.Nursery
     dialer = Dialer(engine, store, nursery)
     announcing = Announcing(engine, store, nursery)
     relaying = Relaying(engine, table, store, dialer, lambda: announcing.is_hub)
-    rendezvous = Rendezvous(engine, store, engine.traversal, nursery)
-    upgrader = Upgrader(engine, rendezvous, engine.traversal, nursery)
     reflexes = Reflexes(engine, store)
     classifying = Classifying(engine, reflexes, announcing.changed)
+    rendezvous = Rendezvous(engine, store, engine.traversal, nursery, lambda: classifying.filtering)
+    upgrader = Upgrader(engine, rendezvous, engine.traversal, nursery)
     engine.on_new_neighbor = announcing.new_neighbor
 
     def neighbors_changed() -> None:

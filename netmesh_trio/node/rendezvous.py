@@ -41,6 +41,7 @@ from ..traversal.rendezvous import (
     RejectReason,
     decode_rendezvous_message_untrusted,
 )
+from ..traversal.report import Dependence
 from ..traversal.stats import TraversalStats
 from ..wire import frames
 from ..wire.errors import DecodeError
@@ -81,8 +82,16 @@ class _Attempt:
 class Rendezvous:
     """The rendezvous subprotocol of a node."""
 
-    def __init__(self, engine: Engine, store: AnnouncementStore, stats: TraversalStats, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: AnnouncementStore,
+        stats: TraversalStats,
+        nursery: trio.Nursery,
+        filtering: Callable[[], Dependence | None],
+    ) -> None:
         self._engine = engine
+        self._filtering = filtering
         self._store = store
         self._stats = stats
         self._nursery = nursery
@@ -194,13 +203,16 @@ class Rendezvous:
         self._told.pop(peer_id, None)
         self._told[peer_id] = message
         if message.reply_wanted:
-            self._send(live, Candidates(message.punch_id, self._candidates()).encode())
+            reply = Candidates(message.punch_id, self._candidates(), filtering=self._filtering())
+            self._send(live, reply.encode())
         attempt = None if message.punch_id is None else self._attempts.get(message.punch_id)
         if attempt is not None:
             attempt.told.set()
             return
         # the other end tries: it needs our packets as much as we need its own
-        targets = self._targets(peer_id, near_only=not message.speak_first)
+        # what each told lets both see alike whether there is a chance
+        possible = message.speak_first or self._action(peer_id) is not PunchAction.SKIP
+        targets = self._targets(peer_id) if possible else []
         if targets:
             if self._answering.admits(live, message):
                 self._nursery.start_soon(self._answering.on_candidates, live, message.punch_id, targets)
@@ -247,20 +259,36 @@ class Rendezvous:
         """What is known of where both ends are, and which addresses they have; an attempt rests on that."""
         return (self._engine.nat_state, self._kinds(peer_id), tuple(self._announced(peer_id)))
 
-    def _targets(self, peer_id: PeerId, *, near_only: bool) -> list[Address]:
-        """Where to send to, LAN first: what the peer told us as far as that is safe, and what it announced."""
-        told = self._told.get(peer_id)
-        announced = self._announced(peer_id)
-        mine = Surroundings.of(self._interfaces(), self._bound(), self._reflexes())
-        chosen = select(told.candidates if told is not None else (), mine, {a.host for a in announced})
-        targets = [candidate.address for candidate in chosen]
-        if near_only:
-            return [a for a in targets if a.is_private or a.is_loopback or a.family == 6]
-        return [*targets, *(a for a in announced if a not in targets)][:_MAX_TARGETS]
+    def _surroundings(self) -> Surroundings:
+        return Surroundings.of(self._interfaces(), self._bound(), self._reflexes())
 
-    def _hints(self, peer_id: PeerId) -> PairHints:
+    def _selected(self, peer_id: PeerId, mine: Surroundings) -> list[Address]:
+        """What the peer told us, as far as that is safe, LAN first."""
         told = self._told.get(peer_id)
-        return PairHints(remote_filtering=told.filtering if told is not None else None)
+        if told is None:
+            return []
+        public = {address.host for address in self._announced(peer_id)}
+        return [candidate.address for candidate in select(told.candidates, mine, public)]
+
+    def _targets(self, peer_id: PeerId) -> list[Address]:
+        """Where to send to: what the peer told us, and what it announced."""
+        targets = self._selected(peer_id, self._surroundings())
+        return [*targets, *(a for a in self._announced(peer_id) if a not in targets)][:_MAX_TARGETS]
+
+    def _action(self, peer_id: PeerId) -> PunchAction:
+        """What to do about the pair, with all that is known of it now."""
+        told = self._told.get(peer_id)
+        mine = self._surroundings()
+        near = self._selected(peer_id, mine)
+        hints = PairHints(
+            told=told is not None,
+            local_filtering=self._filtering(),
+            remote_filtering=told.filtering if told is not None else None,
+            same_public_host=not mine.public_hosts.isdisjoint(a.host for a in self._announced(peer_id)),
+            common_network=any(a.is_loopback or (a.is_private and mine.on_link(a)) for a in near),
+            both_ipv6=any(map(_is_global6, near)) and any(_is_global6(c.address) for c in self._candidates()),
+        )
+        return refine(*self._kinds(peer_id), hints)
 
     # attempts of ours
 
@@ -310,8 +338,13 @@ class Rendezvous:
         peer_id = live.peer.peer_id
         local, remote = self._kinds(peer_id)
         action = pair_action(local, remote)
-        speak_first = action is not PunchAction.SKIP
-        ours = Candidates(attempt.punch_id, self._candidates(), reply_wanted=True, speak_first=speak_first)
+        ours = Candidates(
+            attempt.punch_id,
+            self._candidates(),
+            reply_wanted=True,
+            speak_first=action is not PunchAction.SKIP,
+            filtering=self._filtering(),
+        )
         self._send(live, ours.encode())
         async with trio.open_nursery() as nursery:
             if action is PunchAction.PUNCH:
@@ -320,12 +353,14 @@ class Rendezvous:
             rtt = path.rtt.smoothed if path is not None else 0.0
             with trio.move_on_after(max(_MIN_PATIENCE, _PATIENCE * rtt)):
                 await attempt.told.wait()
-            action = refine(action, self._hints(peer_id))
-            targets = self._targets(peer_id, near_only=action is PunchAction.SKIP)
-            if targets:
-                await run_train(self._engine, live, targets)
-            elif action is PunchAction.SKIP:
+            if action is PunchAction.SKIP:
+                action = self._action(peer_id)
+                if action is PunchAction.PUNCH:
+                    nursery.start_soon(self._punch, live, attempt)
+            if action is PunchAction.SKIP:
                 attempt.failure = PunchFailedError(_why_skipped(local, remote))
+            elif targets := self._targets(peer_id):
+                await run_train(self._engine, live, targets)
 
     async def _punch(self, live: LiveSession, attempt: _Attempt) -> None:
         """Have a coordinator introduce us, and send when it says so."""
@@ -384,3 +419,7 @@ class Rendezvous:
 
 def _why_skipped(local: NatType, remote: NatType) -> str:
     return f"NAT here {local}, NAT of the peer {remote}: no direct path without guessing ports"
+
+
+def _is_global6(address: Address) -> bool:
+    return address.family == 6 and not (address.is_private or address.is_loopback or address.is_link_local)

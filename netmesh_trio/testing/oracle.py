@@ -6,7 +6,10 @@ outcome; where it says yes, a program that stays on the relay has missed somethi
 Assumed: both ends know their own addresses and what a peer on the internet sees of them, tell each
 other, speak first when asked to, go on doing so, and answer an unexpected source (RFC 8445 calls it
 a peer-reflexive candidate).  Not assumed: guessing ports.  *Possible* means that packets get
-through both ways, each to an address learned so.
+through both ways between one pair of addresses learned so: each end sends to where the packets of
+the other come from.  (Between two NATs that map by address and port, one of which lets in anybody,
+packets would get through both ways if each end sent to another address than it receives from.
+Paths of a session are not like that.)
 """
 
 from __future__ import annotations
@@ -112,5 +115,9 @@ def _punches(a: _Judged, b: _Judged) -> bool:
 
 
 def _reaches_reflexive(a: _Judged, b: _Judged) -> bool:
-    """Both map by destination: a gets in where b was seen, and b's answer gets back to a."""
-    return not b.late and b.early <= 1 and a.filtering <= 1
+    """Both map by destination: a gets in where b was seen, and b's answer gets back to a.
+
+    The answer comes from another port of b than a has sent to.  When a sends there, it does so from the same port as
+    before, or b goes on to send from the same, if one of the two maps by address only.
+    """
+    return not b.late and b.early <= 1 and a.filtering <= 1 and min(a.mapping, b.mapping) == 1

@@ -9,7 +9,7 @@ import attrs
 from .classify import NatType
 from .report import Dependence
 
-__all__ = ["FirstSpeaker", "PairHints", "PunchAction", "first_speaker", "pair_action", "refine"]
+__all__ = ["PairHints", "PunchAction", "pair_action", "refine"]
 
 
 class PunchAction(str, enum.Enum):
@@ -44,6 +44,8 @@ def pair_action(local: NatType, remote: NatType) -> PunchAction:
 class PairHints:
     """What the two ends know beyond their kinds; what neither knows is None or False."""
 
+    told: bool = False
+    """The other end has told its candidates: it looks for a direct path, too."""
     local_filtering: Dependence | None = None
     remote_filtering: Dependence | None = None
     same_public_host: bool = False
@@ -54,40 +56,28 @@ class PairHints:
     """Both have a global IPv6 address."""
 
 
-def refine(action: PunchAction, hints: PairHints) -> PunchAction:
-    """Turn a skip into a try where more is known; never the reverse.
+def refine(local: NatType, remote: NatType, hints: PairHints) -> PunchAction:
+    """As :func:`pair_action`, but a skip becomes a try where more is known; never the reverse.
 
     A pair is skipped where the mapping of at least one end depends on the destination, and of the other may.  Then
-    the first packet arrives from an address that nobody announced: it gets in if one end lets in anybody and the
-    other anybody at an address that it has sent to.
+    a packet arrives from an address that nobody announced.
+
+    *One kind is unknown.*  Its mapping may well be the same for everybody.  Then what the symmetric end lets in does
+    not matter, for it is sent to from where it sends to; and the other end lets it in unless its filter looks at
+    ports.
+
+    *Both are symmetric.*  One end has to let in anybody, and the other anybody at an address that it has sent to.
     """
+    action = pair_action(local, remote)
     if action is not PunchAction.SKIP:
         return action
     if hints.same_public_host or hints.common_network or hints.both_ipv6:
-        return PunchAction.PUNCH
-    filters = (hints.local_filtering, hints.remote_filtering)
+        return PunchAction.DIRECT
     strict = Dependence.ADDRESS_AND_PORT_DEPENDENT
-    if Dependence.ENDPOINT_INDEPENDENT in filters and strict not in filters:
-        return PunchAction.PUNCH
-    return action
-
-
-class FirstSpeaker(enum.Enum):
-    """Whose packet opens the way."""
-
-    LOCAL = "local"
-    REMOTE = "remote"
-    """The other end is to be asked, over the relayed session."""
-    BOTH = "both"
-
-
-def first_speaker(local: NatType, remote: NatType) -> FirstSpeaker:
-    """Which end must speak first.
-
-    The one behind a NAT if the other is open.  If a kind is unknown it may be either, so both speak.
-    """
-    if local is NatType.OPEN and remote in (NatType.CONE, NatType.SYMMETRIC):
-        return FirstSpeaker.REMOTE
-    if remote is NatType.OPEN and local in (NatType.CONE, NatType.SYMMETRIC):
-        return FirstSpeaker.LOCAL
-    return FirstSpeaker.BOTH
+    filters = (hints.local_filtering, hints.remote_filtering)
+    if NatType.UNKNOWN in (local, remote):
+        filtering = hints.local_filtering if local is NatType.UNKNOWN else hints.remote_filtering
+        possible = hints.told and filtering is not strict
+    else:
+        possible = Dependence.ENDPOINT_INDEPENDENT in filters and strict not in filters
+    return PunchAction.PUNCH if possible else action

@@ -5,42 +5,41 @@ import itertools
 import pytest
 
 from netmesh_trio.traversal import Dependence, NatType, PunchAction, pair_action
-from netmesh_trio.traversal.matrix import FirstSpeaker, PairHints, first_speaker, refine
+from netmesh_trio.traversal.matrix import PairHints, refine
 
 O, C, S, U = NatType.OPEN, NatType.CONE, NatType.SYMMETRIC, NatType.UNKNOWN  # noqa: E741
 DIRECT, PUNCH, SKIP = PunchAction.DIRECT, PunchAction.PUNCH, PunchAction.SKIP
-LOCAL, REMOTE, BOTH = FirstSpeaker.LOCAL, FirstSpeaker.REMOTE, FirstSpeaker.BOTH
 EI, AD, APD = Dependence
 
 CELLS = [
-    (O, O, DIRECT, BOTH),
-    (O, C, DIRECT, REMOTE),
-    (O, S, PUNCH, REMOTE),
-    (O, U, DIRECT, BOTH),
-    (C, O, DIRECT, LOCAL),
-    (C, C, PUNCH, BOTH),
-    (C, S, PUNCH, BOTH),
-    (C, U, PUNCH, BOTH),
-    (S, O, PUNCH, LOCAL),
-    (S, C, PUNCH, BOTH),
-    (S, S, SKIP, BOTH),
-    (S, U, SKIP, BOTH),
-    (U, O, DIRECT, BOTH),
-    (U, C, PUNCH, BOTH),
-    (U, S, SKIP, BOTH),
-    (U, U, DIRECT, BOTH),
+    (O, O, DIRECT),
+    (O, C, DIRECT),
+    (O, S, PUNCH),
+    (O, U, DIRECT),
+    (C, O, DIRECT),
+    (C, C, PUNCH),
+    (C, S, PUNCH),
+    (C, U, PUNCH),
+    (S, O, PUNCH),
+    (S, C, PUNCH),
+    (S, S, SKIP),
+    (S, U, SKIP),
+    (U, O, DIRECT),
+    (U, C, PUNCH),
+    (U, S, SKIP),
+    (U, U, DIRECT),
 ]
 
 
-@pytest.mark.parametrize(("local", "remote", "action", "speaker"), CELLS)
-def test_cells(local: NatType, remote: NatType, action: PunchAction, speaker: FirstSpeaker) -> None:
+@pytest.mark.parametrize(("local", "remote", "action"), CELLS)
+def test_cells(local: NatType, remote: NatType, action: PunchAction) -> None:
     assert pair_action(local, remote) is action
     assert pair_action(remote, local) is action  # both ends come to the same
-    assert first_speaker(local, remote) is speaker
+    assert refine(local, remote, PairHints()) is action
 
 
 def test_all_cells_are_there() -> None:
-    assert {(local, remote) for local, remote, *_ in CELLS} == set(itertools.product(NatType, NatType))
+    assert {(local, remote) for local, remote, _ in CELLS} == set(itertools.product(NatType, NatType))
 
 
 @pytest.mark.parametrize(
@@ -55,18 +54,41 @@ def test_all_cells_are_there() -> None:
         (PairHints(local_filtering=APD, remote_filtering=EI), SKIP),
         (PairHints(local_filtering=AD, remote_filtering=AD), SKIP),
         (PairHints(remote_filtering=AD), SKIP),
-        (PairHints(same_public_host=True, local_filtering=APD, remote_filtering=APD), PUNCH),
-        (PairHints(common_network=True), PUNCH),
-        (PairHints(both_ipv6=True), PUNCH),
+        (PairHints(told=True), SKIP),
+        (PairHints(same_public_host=True, local_filtering=APD, remote_filtering=APD), DIRECT),
+        (PairHints(common_network=True), DIRECT),
+        (PairHints(both_ipv6=True), DIRECT),
     ],
 )
-def test_a_skip_may_become_a_try(hints: PairHints, expected: PunchAction) -> None:
-    assert refine(SKIP, hints) is expected
+def test_two_symmetric_ends(hints: PairHints, expected: PunchAction) -> None:
+    assert refine(S, S, hints) is expected
 
 
-@pytest.mark.parametrize("action", [DIRECT, PUNCH])
-def test_a_try_never_becomes_a_skip(action: PunchAction) -> None:
+@pytest.mark.parametrize(
+    ("known", "unknown", "expected"),
+    [
+        (APD, None, PUNCH),
+        (APD, EI, PUNCH),
+        (APD, AD, PUNCH),
+        (None, None, PUNCH),
+        (EI, APD, SKIP),
+        (None, APD, SKIP),
+    ],
+)
+def test_symmetric_with_an_unknown_kind(
+    known: Dependence | None, unknown: Dependence | None, expected: PunchAction
+) -> None:
+    """What the end of unknown kind lets in is what matters, and that it told anything at all."""
+    assert refine(S, U, PairHints(told=True, local_filtering=known, remote_filtering=unknown)) is expected
+    assert refine(U, S, PairHints(told=True, local_filtering=unknown, remote_filtering=known)) is expected
+    assert refine(S, U, PairHints(local_filtering=known, remote_filtering=unknown)) is SKIP
+    assert refine(U, S, PairHints(common_network=True)) is DIRECT
+
+
+def test_a_try_never_becomes_a_skip() -> None:
     known = (None, EI, AD, APD)
-    for local, remote, shared in itertools.product(known, known, (True, False)):
-        hints = PairHints(local_filtering=local, remote_filtering=remote, same_public_host=shared)
-        assert refine(action, hints) is action
+    for local, remote, action in CELLS:
+        if action is not SKIP:
+            for ours, theirs, yes in itertools.product(known, known, (True, False)):
+                hints = PairHints(told=yes, local_filtering=ours, remote_filtering=theirs, same_public_host=yes)
+                assert refine(local, remote, hints) is action
