@@ -153,9 +153,12 @@ class Rendezvous:
         if path is None:
             return None
         known = self._store.get(peer_id)
+        announced = None
+        if known is not None and path.address is not None:
+            announced = known.reflex6 if path.address.family == 6 else known.reflex
         return Seen(
             observed=path.address,
-            announced=known.reflex if known is not None else None,
+            announced=announced,
             rtt=path.rtt.smoothed if path.rtt.samples else None,
         )
 
@@ -230,6 +233,10 @@ class Rendezvous:
     def _reflexes(self) -> list[Address]:
         state = self._engine.nat_state
         return [reflex for reflex in (state.reflex, state.reflex6) if reflex is not None]
+
+    def _reflex(self, family: int) -> Address | None:
+        state = self._engine.nat_state
+        return state.reflex6 if family == 6 else state.reflex
 
     def _candidates(self) -> tuple[Candidate, ...]:
         return gather(
@@ -377,10 +384,15 @@ class Rendezvous:
                 return
             excluded.add(coordinator)
             path = session.session.path
-            reflex = engine.nat_state.reflex
-            expected = self._guard.requests.expect(attempt.punch_id, coordinator, peer_id)
-            if reflex is None or path is None or not expected:
-                attempt.failure = RendezvousRejectedError(RejectReason.UNKNOWN_REFLEX.value)
+            observed = path.address if path is not None else None
+            reflex = None if observed is None else self._reflex(observed.family)
+            if reflex is None:
+                attempt.failure = PunchFailedError(
+                    "where this node is seen from outside is not known, so nobody was asked to introduce the two"
+                )
+                continue
+            if not self._guard.requests.expect(attempt.punch_id, coordinator, peer_id):
+                attempt.failure = PunchFailedError("too many requests for introductions are open, so no other was made")
                 return
             attempt.answered = trio.Event()
             attempt.rejection = None

@@ -55,8 +55,8 @@ def firing_delays(
 
 
 def _same_realm(a: Address, b: Address) -> bool:
-    """Whether two observed addresses mean something to each other: both public, or both not."""
-    return _is_inside(a) == _is_inside(b)
+    """Whether two observed addresses mean something to each other: of one family, and both public, or both not."""
+    return a.family == b.family and _is_inside(a) == _is_inside(b)
 
 
 def _is_inside(address: Address) -> bool:

@@ -68,7 +68,7 @@ class RejectReason(str, enum.Enum):
     RATE_LIMITED = "rate-limited"
     """The requester asked too often."""
     UNKNOWN_REFLEX = "unknown-reflex"
-    """The coordinator does not see from outside where one of the two is."""
+    """The coordinator does not see from outside where one of the two is, or not in the family of the other."""
     NO_SESSION = "no-session"
     """The coordinator has no session with the target."""
     ADDRESS_MISMATCH = "address-mismatch"

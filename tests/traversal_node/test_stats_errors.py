@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import pytest
 import trio
 import trio.testing
 
-from netmesh_trio import NodeConfig, PathKind
-from netmesh_trio.node import rendezvous as rendezvous_room
+from netmesh_trio import NodeConfig, PathKind, open_node
+from netmesh_trio.node import trains
 from netmesh_trio.node.live import LiveSession
+from netmesh_trio.testing import VirtualInternet
 from netmesh_trio.traversal import (
+    NatType,
     PeerNotReachableError,
     PunchFailedError,
     ReflexTimeoutError,
@@ -22,6 +26,7 @@ from netmesh_trio.traversal import (
 )
 from netmesh_trio.traversal.mediation import Coordinator
 from netmesh_trio.traversal.rendezvous import PunchIntroduce, PunchReject, RejectReason
+from tests.mesh.world import Chance
 from tests.traversal_node.lab import Lab, open_lab, until
 
 MANUAL = NodeConfig(traversal=TraversalConfig(auto_direct_upgrade=False))
@@ -167,6 +172,56 @@ async def test_nobody_to_ask_for_an_introduction(
         assert error.kind == "rendezvous-no-relay"
 
 
+@pytest.mark.parametrize("why", ["not known", "too many requests"])
+async def test_what_keeps_us_from_asking_is_no_refusal(
+    why: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_lab(config_a=MANUAL) as lab:
+        await lab.connect()
+        lab.net.block(lab.a.host, lab.b.host)
+        asked = reject_with(lab, RejectReason.NO_SESSION, monkeypatch)
+        if why == "not known":
+            monkeypatch.setattr(lab.a.rendezvous, "_reflex", lambda family: None)
+        else:
+            monkeypatch.setattr(lab.a.rendezvous._guard.requests, "_limit", 0)
+        stats = await call(lab)
+        assert not asked
+        assert (stats.punch_rejections, stats.punches_attempted, stats.relay_fallbacks) == (0, 0, 1)
+        error = lab.a.peer(lab.b).why_not_direct
+        assert isinstance(error, PunchFailedError)
+        assert error.kind == "punch-failed"
+        assert why in str(error)
+        assert "declined" not in str(error)
+
+
+async def test_a_node_with_ipv6_only_is_introduced(autojump_clock: trio.testing.MockClock) -> None:
+    """It has no IPv4 address that others see, but another one."""
+    chance = Chance(1)
+    async with VirtualInternet(seed=1) as net, AsyncExitStack() as stack:
+        uris: list[str] = []
+        for number in range(2):
+            host = net.host(f"relay{number}", f"203.0.113.{7 + number}", f"2001:db8::{7 + number}")
+            bind = [("0.0.0.0", 4650), ("::", 4650)]
+            relay = await stack.enter_async_context(open_node(chance.identity(), bind, uris, network=host))
+            uris.append(f"netmesh://{relay.peer_id}@[2001:db8::{7 + number}]:4650")
+        one, other = [
+            await stack.enter_async_context(
+                open_node(chance.identity(), [("::", 0)], uris, network=net.host(name, f"2001:db8:1::{name}"))
+            )
+            for name in "ab"
+        ]
+        await until(lambda: None not in (one.nat_report.reflex6, other.nat_report.reflex6), 30.0)
+        await trio.sleep(5.0)
+        net.block(net.hosts["a"], net.hosts["b"])
+        # as it is with a peer that has IPv4, too, and a NAT there
+        rendezvous = one._upgrader._rendezvous
+        rendezvous._kinds = lambda peer_id: (NatType.UNKNOWN, NatType.CONE)  # type: ignore[method-assign]
+        peer = await one.connect(other.peer_id)
+        await until(lambda: peer.why_not_direct is not None, 10.0)
+        assert one.traversal_stats().punches_attempted == 1
+        assert isinstance(peer.why_not_direct, PunchFailedError)
+
+
 async def test_no_fallback_is_counted_when_the_relay_does_not_carry(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -221,7 +276,7 @@ async def test_an_introduction_in_the_moment_of_success(
     """It is handled right after the path turned direct: attempted and succeeded, never only the latter."""
     async with open_lab(config_a=MANUAL) as lab:
         rendezvous = lab.a.rendezvous
-        handle, wait = rendezvous._on_introduce, rendezvous_room.until_direct
+        handle, wait = rendezvous._on_introduce, trains.until_direct
         late: list[tuple[LiveSession, PunchIntroduce]] = []
 
         async def until_direct(live: LiveSession, scope: trio.CancelScope) -> None:
@@ -229,7 +284,7 @@ async def test_an_introduction_in_the_moment_of_success(
             handle(*late.pop())
 
         monkeypatch.setattr(rendezvous, "_on_introduce", lambda *args: late.append(args))
-        monkeypatch.setattr(rendezvous_room, "until_direct", until_direct)
+        monkeypatch.setattr("netmesh_trio.node.rendezvous.until_direct", until_direct)
         stats = await call(lab)
         assert (stats.punches_attempted, stats.punches_succeeded, stats.punch_timeouts) == (1, 1, 0)
         assert stats.time_to_direct.count == 1
