@@ -49,8 +49,14 @@ class NodeStats:
     reflex_refused: int = 0
     #: Answers and canaries that belonged to nothing under way: late, repeated or forged.
     reflex_unmatched: int = 0
+    #: Requests for help and orders of peers that were declined: over their budget, nobody to ask, no port to send from.
+    reflex_declined: int = 0
     #: Canaries sent so that others find out what their NAT lets in.
     canaries_sent: int = 0
+    #: Canaries that came in as this node had asked for.
+    canaries_received: int = 0
+    #: Malformed canaries.
+    canaries_invalid: int = 0
     #: Packets of a session that were not authentic: forged, or damaged on the way.
     dropped_forged: int = 0
     #: Packets of a session that came a second time, or too late to tell.

@@ -66,6 +66,7 @@ class ReflexCounters:
     #: Requests for help or orders declined: over the budget, nobody to ask, no port to send from.
     declined: int = 0
     canaries_received: int = 0
+    #: Canaries that were none.  Messages that were none count among all that were.
     invalid: int = 0
 
 
@@ -270,7 +271,6 @@ class Reflexes:
                 try:
                     message = decode_reflex_message_untrusted(control.payload)
                 except DecodeError:
-                    self.counters.invalid += 1
                     self._engine.counters.invalid_control += 1
                     continue
                 if control.live.session.closed is not None:

@@ -34,7 +34,7 @@ from netmesh_trio.routing.circuits import (
 )
 from netmesh_trio.routing.graph import MeshGraph
 from netmesh_trio.routing.hubs import choose_listed, hub_rank, is_hub_needed
-from netmesh_trio.routing.routes import choose_standby, find_next_hops
+from netmesh_trio.routing.routes import find_next_hops
 from netmesh_trio.routing.store import (
     AnnouncementStore,
     Decision,
@@ -74,7 +74,6 @@ __all__ = [
     "StoreStats",
     "Verdict",
     "choose_listed",
-    "choose_standby",
     "decode_circuit_message_untrusted",
     "find_next_hops",
     "hub_rank",

@@ -78,7 +78,6 @@ _MAX_TAG_LENGTH = 32
 _MAX_AGE_MS = 3 * MAX_LIFETIME * 1000  # expired ones and withdrawals are told for a while, too
 _HUB = re.compile(r"hub:([0-9]|[1-5][0-9]|6[0-3])")
 _TAG = re.compile(r"[a-z0-9][a-z0-9:.\-]*")
-_NAT_TAGS = ("nat:open", "nat:cone", "nat:symmetric", "nat:unknown")
 
 
 def _check_tags(_instance: object, _attribute: object, tags: tuple[str, ...]) -> None:
@@ -152,14 +151,6 @@ class Announcement:
             if match is not None:
                 return int(match[1])
         return None
-
-    @property
-    def nat(self) -> str:
-        """``"open"``, ``"cone"``, ``"symmetric"`` or ``"unknown"``; the first such tag counts."""
-        for tag in self.tags:
-            if tag in _NAT_TAGS:
-                return tag[4:]
-        return "unknown"
 
     def encode_body(self) -> bytes:
         """The bytes to sign (behind :data:`SIGNATURE_CONTEXT`)."""

@@ -69,6 +69,7 @@ RelayPolicy = Literal["off", "members", "any"]
 """For whom a node relays: nobody, members of its mesh at both ends of its legs, everybody."""
 
 _OPEN, _REFUSED, _CLOSE = 1, 2, 3
+_MAX_GONE = 4096
 
 
 class RefusalReason(str, enum.Enum):
@@ -321,7 +322,8 @@ class RelayTable:
         self._is_member = is_member
         self._legs: dict[bytes, Leg] = {}
         self._neighbors: dict[PeerId, _Neighbor] = {}
-        self._next_check: float | None = None
+        # neighbors whose session is gone, the first to go first: until their budgets are full again
+        self._gone: dict[PeerId, None] = {}
         self._opened = 0
         self._reopened = 0
         self._closed = 0
@@ -394,9 +396,6 @@ class RelayTable:
         self._legs[out_id] = self._neighbor(next_hop).legs[out_id] = leg.twin
         neighbor.asked += 1
         self._opened += 1
-        first = now + min(self.limits.idle_timeout, self.limits.unanswered_timeout)
-        if self._next_check is None or first < self._next_check:
-            self._next_check = first
         return self._onward(leg, request, fresh=True)
 
     def forward(self, circuit_id: bytes, nbytes: int, npackets: int, now: float) -> Leg | None:
@@ -450,7 +449,11 @@ class RelayTable:
 
     def close_for_peer(self, peer: PeerId) -> list[Leg]:
         """End all circuits of a neighbor whose session is gone; returns the legs of the others to
-        be told."""
+        be told.
+
+        What it has spent of its budget of requests is remembered until that is full again:
+        coming back buys nobody a new one.
+        """
         neighbor = self._neighbors.get(peer)
         if neighbor is None:
             return []
@@ -459,37 +462,31 @@ class RelayTable:
             self._remove(leg)
             self._closed += 1
             others.append(leg.twin)
-        self._neighbors.pop(peer, None)
+        self._gone.pop(peer, None)
+        self._gone[peer] = None
+        if len(self._gone) > _MAX_GONE:
+            forgotten = next(iter(self._gone))
+            del self._gone[forgotten]
+            if not self._neighbors[forgotten].legs:
+                del self._neighbors[forgotten]
         return others
 
     def expire(self, now: float) -> list[Leg]:
         """End the circuits that carried nothing for too long; returns both legs of each, to tell
-        both neighbors."""
+        both neighbors.  To be called every few seconds."""
         ended: list[Leg] = []
-        soonest: float | None = None
         for leg in list(self._legs.values()):
             if not leg.asked:
                 continue
-            deadline = self._deadline(leg)
-            if deadline <= now:
+            if self._deadline(leg) <= now:
                 self._remove(leg)
                 self._expired += 1
                 ended += (leg, leg.twin)
-            elif soonest is None or deadline < soonest:
-                soonest = deadline
-        self._next_check = soonest
         for peer, neighbor in list(self._neighbors.items()):
             if not neighbor.legs and neighbor.opens.is_full(now):
                 del self._neighbors[peer]
+                self._gone.pop(peer, None)
         return ended
-
-    def next_deadline(self) -> float | None:
-        """When to call :meth:`expire` next; None while there is no circuit.
-
-        Traffic makes circuits live longer but does not move this: it may turn out too early, and is
-        then set anew.
-        """
-        return self._next_check
 
     def stats(self) -> RelayStats:
         """A snapshot of the counters."""

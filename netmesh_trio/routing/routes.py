@@ -10,7 +10,7 @@ from netmesh_trio.identity import PeerId
 from netmesh_trio.routing.circuits import MAX_HOPS
 from netmesh_trio.routing.graph import MeshGraph
 
-__all__ = ["choose_standby", "find_next_hops"]
+__all__ = ["find_next_hops"]
 
 
 def find_next_hops(
@@ -63,33 +63,6 @@ def find_next_hops(
         frontier = graph.relays_next_to(frontier) - seen
         legs += 1
     return ranked[:limit]
-
-
-def choose_standby(
-    target: PeerId,
-    current: PeerId,
-    neighbors: Mapping[PeerId, float | None],
-    graph: MeshGraph,
-    *,
-    self_id: PeerId,
-    exclude: Collection[PeerId] = (),
-    hints: Collection[PeerId] = (),
-) -> PeerId | None:
-    """The relay to fall back on when *current*, which now carries the traffic to *target*, dies.
-
-    Preferably the nearest other relay that both ends know, else the first of a longer way around;
-    the way never runs through *current*.  None if there is none.
-    """
-    hops = find_next_hops(
-        target,
-        neighbors,
-        graph,
-        self_id=self_id,
-        exclude={current, target, *exclude},
-        hints=hints,
-        limit=1,
-    )
-    return hops[0] if hops else None
 
 
 def _cost(rtt: float | None) -> float:

@@ -146,7 +146,7 @@ _TOMBSTONES = MAX_ANNOUNCEMENT_HOPS + 1  # the shelf that is emptied first; the 
 class AnnouncementStore:
     """All that is known of other nodes, and our own announcement beside it.
 
-    Call :meth:`expire` at :meth:`next_deadline`; :attr:`graph` is as of the last call.
+    Call :meth:`expire` every few seconds: it costs nothing when nothing is due.  :attr:`graph` is as of the last call.
     """
 
     def __init__(self, self_id: PeerId, limits: StoreLimits | None = None) -> None:
@@ -329,11 +329,6 @@ class AnnouncementStore:
                 if until > now:
                     self._keep(_Entry(entry.envelope, entry.received, until, _TOMBSTONES, entry.bucket))
         return ended
-
-    def next_deadline(self) -> float | None:
-        """When to call :meth:`expire` next; None while the table is empty."""
-        firsts = (shelf.first() for shelf in self._shelves)
-        return min((entry.until for entry in firsts if entry is not None), default=None)
 
     def stats(self) -> StoreStats:
         """A snapshot of the counters."""

@@ -279,12 +279,6 @@ class ReflexProbes:
         self.expired += len(late)
         return late
 
-    def next_deadline(self) -> float:
-        """When the oldest request expires; infinity if there is none."""
-        for probe in self._probes.values():
-            return probe.sent_at + self._timeout
-        return float("inf")
-
     def __len__(self) -> int:
         return len(self._probes)
 

@@ -45,7 +45,7 @@ def test_round_trip() -> None:
     data = envelope.encode()
     assert len(data) <= MAX_ENVELOPE_SIZE
     assert Envelope.decode_untrusted(data) == envelope
-    assert (FULL.nat, FULL.relay_capable, FULL.is_withdrawal) == ("cone", True, False)
+    assert (FULL.relay_capable, FULL.is_withdrawal) == (True, False)
 
 
 @given(
@@ -121,21 +121,6 @@ def test_withdrawal() -> None:
     envelope = withdrawal(ME.peer_id, 8).sign(ME.sign)
     assert envelope.announcement.is_withdrawal
     assert Envelope.decode_untrusted(envelope.encode()) == envelope
-
-
-@pytest.mark.parametrize(
-    ("tags", "nat"),
-    [
-        ((), "unknown"),
-        (("relay-capable",), "unknown"),
-        (("nat:weird",), "unknown"),
-        (("nat:open",), "open"),
-        (("x", "nat:symmetric", "nat:open"), "symmetric"),
-        (("nat:unknown",), "unknown"),
-    ],
-)
-def test_nat(tags: tuple[str, ...], nat: str) -> None:
-    assert Announcement(peer_id=ME.peer_id, sequence=0, tags=tags).nat == nat
 
 
 @pytest.mark.parametrize(

@@ -328,25 +328,49 @@ def test_close_for_peer() -> None:
     assert relay.table.close_for_peer(B) == []
 
 
+def test_coming_back_buys_no_new_budget() -> None:
+    relay = Relay(RelayLimits(opens_per_second=2.0, burst_opens=4.0))
+    table = relay.table
+    for number in range(4):
+        relay.opened(request(b"circuit%d" % number))
+    refused = relay.open(request(b"circuit4"))
+    assert isinstance(refused, CircuitRefused)
+    table.close_for_peer(A)
+    refused = relay.open(request(b"circuit5"))
+    assert isinstance(refused, CircuitRefused)
+    assert refused.reason is RefusalReason.BUDGET
+    table.close_for_peer(A)
+    table.expire(1.0)
+    assert A in table._neighbors
+    assert isinstance(relay.open(request(b"circuit6"), now=1.0), Opened)
+    table.close_for_peer(A)
+    table.expire(10.0)
+    assert A not in table._neighbors
+    assert not table._gone
+
+
+def test_those_who_are_gone_are_bounded() -> None:
+    relay = Relay()
+    for number in range(10, 5010):
+        relay.opened(request(b"x%07d" % number), asker=peer(number))
+        relay.table.close_for_peer(peer(number))
+    assert len(relay.table._gone) == 4096
+    assert len(relay.table._neighbors) <= 4096 + 2
+
+
 def test_expiry() -> None:
     relay = Relay(RelayLimits(idle_timeout=120.0, unanswered_timeout=20.0))
     table = relay.table
-    assert table.next_deadline() is None
     answered = relay.opened(request(b"answered"), now=0.0).onward.circuit_id
     relay.opened(request(b"silent.."), now=5.0)
-    assert table.next_deadline() == 20.0
     table.forward(answered, 100, 1, 1.0)
     table.forward(b"silent..", 100, 1, 24.0)  # the asker alone does not keep it
     assert table.expire(20.0) == []
-    assert table.next_deadline() == 25.0
     assert {leg.peer for leg in table.expire(25.0)} == {A, B}
     assert b"silent.." not in table
-    assert table.next_deadline() == 121.0
     table.forward(b"answered", 100, 1, 100.0)
     assert table.expire(121.0) == []
-    assert table.next_deadline() == 220.0
     assert len(table.expire(220.0)) == 2
-    assert table.next_deadline() is None
     assert (len(table), table.stats().expired) == (0, 2)
 
 

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +10,6 @@ from netmesh_trio.routing import (
     TAG_RELAY_CAPABLE,
     Announcement,
     MeshGraph,
-    choose_standby,
     find_next_hops,
     withdrawal,
 )
@@ -124,28 +122,6 @@ def test_hints_need_no_announcement() -> None:
     assert hops(graph_of(r1="x"), {"r1": 0.1}, hints="x") == "r1"
     assert hops(STAR, {"r1": 0.1, "x": 0.1}, hints="x r1") == "r1 x"
     assert hops(graph_of(), {"x": 0.1}, hints="x me t", exclude="x") == ""
-
-
-@pytest.mark.parametrize(
-    ("graph", "neighbors", "standby"),
-    [
-        (STAR, {"r1": 0.1, "r2": 0.3, "r3": 0.2}, "r3"),
-        (STAR, {"r1": 0.1, "r2": 0.3}, "r2"),
-        (STAR, {"r1": 0.1}, None),
-        (STAR, {"r1": 0.1, "t": 0.1}, None),  # the direct path is no relay
-        (graph_of(t="r1", r1="r2", r2=""), {"r1": 0.1, "r2": 0.1}, None),  # it would lead back
-        (graph_of(t="r1 r3", r1="r2", r3="r2", r2=""), {"r1": 0.1, "r2": 0.1}, "r2"),
-    ],
-)
-def test_choose_standby(graph: MeshGraph, neighbors: dict[str, float | None], standby: str | None) -> None:
-    chosen = choose_standby(
-        T,
-        NAMES["r1"],
-        {NAMES[name]: rtt for name, rtt in neighbors.items()},
-        graph,
-        self_id=ME,
-    )
-    assert chosen == (NAMES[standby] if standby else None)
 
 
 def next_to(graph: MeshGraph, name: str) -> set[str]:

@@ -188,21 +188,16 @@ def test_budgets_of_neighbors_are_bounded() -> None:
 
 def test_expiry_counts_from_receipt_less_age() -> None:
     table = store(tombstone=600.0)
-    assert table.next_deadline() is None
     table.accept(far(2, 5, age=30.0), B, 10.0)
     table.accept(far(3, 5, age=0.0), A, 10.0)
-    assert table.next_deadline() == 80.0
     assert table.expire(79.9) == []
     assert table.expire(80.0) == [A]
     assert table.get(A) is None
     assert table.get(B) is not None
-    assert table.next_deadline() == 110.0
     # No copy of it comes to life again, however young it says it is.
     assert table.accept(far(2, 5), C, 81.0).verdict is Verdict.DUPLICATE
     assert table.expire(110.0) == [B]
-    assert table.next_deadline() == 680.0
     assert table.expire(10_000.0) == []
-    assert table.next_deadline() is None
     assert not table._entries
 
 
@@ -210,7 +205,6 @@ def test_a_late_call_to_expire_forgets_at_once() -> None:
     table = store(tombstone=600.0)
     table.accept(signed(2, 5), A, 0.0)
     assert table.expire(10_000.0) == [A]
-    assert table.next_deadline() is None
     assert not table._entries
 
 
@@ -325,8 +319,6 @@ def test_invariants(arrivals: list[tuple[int, int, int, int]], seed: int) -> Non
         assert len(table._entries) <= 4
         assert stats.live == len(table.graph.live)
         assert len(table._entries) == sum(len(shelf.entries) for shelf in table._shelves)
-        deadlines = [entry.until for entry in table._entries.values()]
-        assert table.next_deadline() == min(deadlines, default=None)
 
 
 @given(st.integers(0, 2**32))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -13,6 +15,7 @@ from netmesh_trio.traversal import (
     PeerNotReachableError,
     ReflexTimeoutError,
     TransportError,
+    TraversalError,
     UnsupportedError,
 )
 from netmesh_trio.traversal.reflex import CanaryOrder, Help, HelpRequest, ReflexAnswer, ReflexRequest
@@ -195,8 +198,24 @@ async def test_both_forms_are_answered(autojump_clock: MockClock) -> None:
         seen = session(lab.relays[0], lab.node).path.address  # type: ignore[union-attr]
         assert seen is not None
         assert got == [seen.pack(), b"12345678" + seen.pack()]
-        assert reflexes(lab.relays[0]).counters.invalid == 3
         assert lab.relays[0].statistics().invalid_control == 3
+        assert lab.relays[0].statistics().canaries_invalid == 0
+
+
+async def test_canaries_and_what_was_declined_are_shown(autojump_clock: MockClock) -> None:
+    async with open_nat_lab("full-cone", relays=2, strangers=1) as lab:
+        await lab.until(lambda: len(lab.node.peers()) == 2)
+        await lab.node.reclassify_nat(thorough=True)
+        stats = lab.stats()
+        assert stats.canaries_received == reflexes(lab.node).counters.canaries_received > 0
+        relays = [relay.statistics() for relay in lab.relays]
+        assert sum(relay.canaries_sent for relay in relays) > 0
+        for relay in lab.relays[:2]:  # the node knows nobody else who could send one, and whom they do not know
+            with suppress(TraversalError):
+                await reflexes(relay).ask_for_canary(lab.node.peer_id, Help.OTHER_PEER)
+        assert lab.stats().reflex_declined == reflexes(lab.node).counters.declined > stats.reflex_declined
+        reflexes(lab.node)._on_canary_untrusted(b"no canary", 0, Address("203.0.113.7", 4650))
+        assert lab.stats().canaries_invalid == 1
 
 
 async def test_budgets_of_the_one_who_answers(autojump_clock: MockClock) -> None:
