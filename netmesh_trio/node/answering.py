@@ -92,9 +92,9 @@ class Answering:
         finally:
             del self._answers[peer_id]
 
-    async def on_introduction(self, live: LiveSession, message: PunchIntroduce) -> None:
-        """Answer an introduction that was admitted; in the peer's turn, if it has one or waits for it."""
-        known = self._answers.get(live.peer.peer_id)
+    async def on_introduction(self, live: LiveSession, message: PunchIntroduce, *, expected: bool) -> None:
+        """Answer an introduction that was admitted: in the turn that the peer has or waits for, if it was expected."""
+        known = self._answers.get(live.peer.peer_id) if expected else None
         targets = (message.reflex,)
         if known is not None:
             async with trio.open_nursery() as nursery:

@@ -163,30 +163,27 @@ class Rendezvous:
         )
 
     def _on_introduce(self, live: LiveSession, message: PunchIntroduce) -> None:
+        expected = not message.initiator and self._answering.expects(message.peer, message.punch_id)
         verdict = self._guard.on_introduce(
-            message,
-            live.peer.peer_id,
-            self._known_hosts(message.peer),
-            self._engine.now(),
-            expected=not message.initiator and self._answering.expects(message.peer, message.punch_id),
+            message, live.peer.peer_id, self._known_hosts(message.peer), self._engine.now(), expected=expected
         )
         if verdict is not Verdict.ACCEPTED:
             self._stats.record_introduction_dropped()
             return
         attempt = self._attempts.get(message.punch_id)
         if not message.initiator:
-            self._nursery.start_soon(self._answer_introduction, message)
+            self._nursery.start_soon(self._answer_introduction, message, expected)
         elif attempt is not None:
             attempt.introduction = message
             self._stats.record_punch_attempt()
             attempt.answered.set()
 
-    async def _answer_introduction(self, message: PunchIntroduce) -> None:
+    async def _answer_introduction(self, message: PunchIntroduce, expected: bool) -> None:
         """A coordinator introduced us to a peer that we have a session with: send at the same moment as it does."""
         try:
             live = self._engine.peer(message.peer).live
             if live is not None:
-                await self._answering.on_introduction(live, message)
+                await self._answering.on_introduction(live, message, expected=expected)
         finally:
             self._guard.finished(message.punch_id)
 

@@ -172,6 +172,32 @@ async def test_a_relay_and_a_peer_together_against_a_third_party(
         lab.check_clean()
 
 
+async def test_introductions_that_the_peer_spoke_of_have_a_budget(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The peer speaks of an attempt, and the relay repeats the introduction for it with one port after another."""
+    async with open_lab(place=with_victim(), config_a=MANUAL) as lab:
+        await lab.connect()
+        await until(lambda: lab.b.peer(lab.a).path is not None, 1.0)
+        lab.net.block(lab.a.host, lab.b.host)
+        lab.a.node.set_reflex_override(Address(VICTIM, 9))
+        await trio.sleep(5.0)
+        before = received(lab)
+        seconds = 30
+        for number in range(seconds * 10):
+            punch_id = lab.chance.randbytes(8)
+            say(lab.a, lab.b, Candidates(punch_id, (), True, True))
+            await trio.sleep(0.1)
+            for more in range(5):
+                address = Address(VICTIM, 2000 + 5 * number + more)
+                say(lab.relays[0], lab.b, PunchIntroduce(punch_id, lab.a.node.peer_id, address, 0, False))
+        await trio.sleep(6.0)
+        # what the peer told, one introduction for each time, and what the introducer may do by itself
+        assert 0 < received(lab) - before <= 3 * TRAIN * TRAINS * (seconds / 10 + 1)
+        lab.check_clean()
+        await works(lab)
+
+
 async def test_the_request_names_a_third_party(autojump_clock: trio.testing.MockClock) -> None:
     """The coordinator compares with the address that it sees."""
     async with open_lab(place=with_victim(), config_a=MANUAL) as lab:
