@@ -400,15 +400,18 @@ class Engine:
         peer.sessions.remove(live)
         peer.choose()
         live.wake_all()
+        unused = []
         for circuit_id in live.circuits:
             riders = self.riders[circuit_id]
             riders.remove(live)
             if not riders:
                 del self.riders[circuit_id]
-                relay = self.endpoints.pop(circuit_id, None)
-                if relay is not None:
-                    self.on_circuit_unused(circuit_id, relay)
+                unused.append(circuit_id)
         live.circuits.clear()
+        for circuit_id in unused:
+            relay = self.endpoints.pop(circuit_id, None)
+            if relay is not None:
+                self.on_circuit_unused(circuit_id, relay)
         if peer.live is not None:
             self.tell_path(peer)
         elif was is live:
