@@ -28,11 +28,11 @@ class TokenBucket:
             self._updated = now
         return self._tokens
 
-    def take(self, now: float) -> bool:
-        """Take one token, if there is one."""
-        if self.available(now) < 1.0:
+    def take(self, now: float, amount: float = 1.0) -> bool:
+        """Take *amount* tokens, if there are as many, else none."""
+        if self.available(now) < amount:
             return False
-        self._tokens -= 1.0
+        self._tokens -= amount
         return True
 
     def is_full(self, now: float) -> bool:

@@ -13,7 +13,7 @@ from ..errors import AddressError, NodeClosedError, PeerUnreachableError
 from ..identity import PeerId
 from ..paths.path import Path, PathKey, PathKind
 from ..routing.circuits import MAX_HOPS, CloseCircuit, OpenCircuit, RefusalReason
-from ..routing.routes import find_next_hops
+from ..routing.routes import RouteFinder
 from ..routing.store import AnnouncementStore
 from ..session.session import Session
 from ..wire import frames
@@ -53,6 +53,7 @@ class Dialer:
     def __init__(self, engine: Engine, store: AnnouncementStore, nursery: trio.Nursery) -> None:
         self._engine = engine
         self._store = store
+        self._routes = RouteFinder(store.graph, engine.peer_id)
         self._nursery = nursery
         self._ways: dict[PeerId, _Way] = {}
         self._searching: set[LiveSession] = set()
@@ -209,9 +210,7 @@ class Dialer:
         hints = [uri.peer_id for uri in self._ways.get(target, _Way()).via]
         neighbors = self.neighbors_toward(target, hints)
         neighbors.pop(target, None)
-        hops = find_next_hops(
-            target, neighbors, self._store.graph, self_id=engine.peer_id, exclude=exclude | {target}, hints=hints
-        )
+        hops = self._routes.next_hops(target, neighbors, engine.now(), exclude=exclude | {target}, hints=hints)
         # to ask them is to ask the map: hubs know who is where, and any may have a session that nobody was told of yet
         hubs = self._store.graph.hubs
         rest = [p for p in neighbors if p not in hops and p not in exclude]
@@ -226,7 +225,8 @@ class Dialer:
             return engine.neighbors()
         announced = self._store.get(target)
         named = announced.relays if announced is not None else ()
-        return engine.neighbors((*hints, *named, *self._store.graph.hubs))
+        hubs = self._store.graph.hubs.keys() & engine.peers.keys()  # looks at as many as the smaller of the two has
+        return engine.neighbors((*hints, *named, *hubs))
 
     def _open_circuit(self, circuit_id: bytes, relay: PeerId, target: PeerId, packet: bytes) -> None:
         engine = self._engine

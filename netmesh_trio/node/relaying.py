@@ -15,7 +15,7 @@ from ..routing.circuits import (
     RelayTable,
     decode_circuit_message_untrusted,
 )
-from ..routing.routes import find_next_hops
+from ..routing.routes import RouteFinder
 from ..routing.store import AnnouncementStore
 from ..wire import frames
 from ..wire.errors import DecodeError
@@ -46,6 +46,7 @@ class Relaying:
         self._store = store
         self._dialer = dialer
         self._is_hub = is_hub
+        self._routes = RouteFinder(store.graph, engine.peer_id)
         self._messages = engine.open_handler(frames.SUBPROTOCOL_CIRCUIT)
         engine.relay = self.forward
 
@@ -111,12 +112,13 @@ class Relaying:
         if message.target == engine.peer_id:
             self._end_here(live, message)
             return
-        hop = self._next_hop(asker, message) if self._table.may_ask(asker) else None
         if message.circuit_id in engine.endpoints:
             answer = CircuitRefused(message.circuit_id, RefusalReason.COLLISION)
             self._tell(asker, answer.encode())
             return
-        outcome = self._table.open(message, asker, hop, engine.random_bytes, engine.now())
+        outcome = self._table.open(
+            message, asker, lambda: self._next_hop(asker, message), engine.random_bytes, engine.now()
+        )
         if isinstance(outcome, CircuitRefused):
             self._tell(asker, outcome.encode())
         else:
@@ -140,20 +142,15 @@ class Relaying:
             return message.target  # no matter how many others there are
         neighbors = self._dialer.neighbors_toward(message.target)
         neighbors.pop(asker, None)
-        hops = find_next_hops(
-            message.target,
-            neighbors,
-            graph,
-            self_id=engine.peer_id,
-            exclude=(asker,),
-            max_hops=max(1, message.hops_left - 1),
+        hops = self._routes.next_hops(
+            message.target, neighbors, engine.now(), exclude=(asker,), max_hops=max(1, message.hops_left - 1)
         )
         if hops:
             return hops[0]
         if self._is_hub():
             return None
         # without the whole map, the way is that of the next hub
-        return min((p for p in graph.hubs if p in neighbors), key=lambda p: neighbors[p] or 9.0, default=None)
+        return min((p for p in neighbors if p in graph.hubs), key=lambda p: neighbors[p] or 9.0, default=None)
 
     def _end_here(self, live: LiveSession, message: OpenCircuit) -> None:
         """A circuit for us: its first packet is handled as if it had come on it."""

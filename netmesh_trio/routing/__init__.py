@@ -32,9 +32,9 @@ from netmesh_trio.routing.circuits import (
     RelayTable,
     decode_circuit_message_untrusted,
 )
-from netmesh_trio.routing.graph import MeshGraph
+from netmesh_trio.routing.graph import Effort, MeshGraph
 from netmesh_trio.routing.hubs import choose_listed, hub_rank, is_hub_needed
-from netmesh_trio.routing.routes import find_next_hops
+from netmesh_trio.routing.routes import RouteFinder, find_next_hops
 from netmesh_trio.routing.store import (
     AnnouncementStore,
     Decision,
@@ -60,6 +60,7 @@ __all__ = [
     "CircuitRefused",
     "CloseCircuit",
     "Decision",
+    "Effort",
     "Envelope",
     "Leg",
     "MeshGraph",
@@ -70,6 +71,7 @@ __all__ = [
     "RelayPolicy",
     "RelayStats",
     "RelayTable",
+    "RouteFinder",
     "StoreLimits",
     "StoreStats",
     "Verdict",

@@ -185,8 +185,8 @@ class RelayLimits:
     max_circuits_per_peer: int = attrs.field(default=64, validator=_positive)
     """Circuits at once that one neighbor asked for (those that end at it do not count)."""
     opens_per_second: float = attrs.field(default=8.0, validator=_positive)
-    """Requests of one neighbor, repeats included; it bounds the handshakes that reach others
-    through us."""
+    """Requests of one neighbor, repeats and refused ones included; it bounds the handshakes that
+    reach others through us, and the work of finding the way."""
     burst_opens: float = attrs.field(default=64.0, validator=_positive)
     idle_timeout: float = attrs.field(default=120.0, validator=_positive)
     """Seconds without a packet in either direction after which a circuit is closed."""
@@ -342,8 +342,7 @@ class RelayTable:
         return circuit_id in self._legs
 
     def may_ask(self, asker: PeerId) -> bool:
-        """Whether the policy lets *asker* open circuits at all: worth asking before looking for a
-        route."""
+        """Whether the policy lets *asker* open circuits at all."""
         if self.policy == "members":
             return self._is_member(asker)
         return self.policy == "any"
@@ -352,12 +351,13 @@ class RelayTable:
         self,
         request: OpenCircuit,
         asker: PeerId,
-        next_hop: PeerId | None,
+        find_next_hop: Callable[[], PeerId | None],
         random_bytes: Callable[[int], bytes],
         now: float,
     ) -> Opened | CircuitRefused:
-        """Enter the circuit that *asker* requested, to be continued to *next_hop* (None: no way is
-        known).
+        """Enter the circuit that *asker* requested, to be continued to what *find_next_hop* says
+        (None: no way is known).  It is asked last: to look for a way may take long, and whatever
+        comes of a request has been charged by then.
 
         A request for ourselves must not come here.  Repeating a request (its first packet may have
         been lost) changes nothing and gives the same *onward* again, to the hop chosen the first
@@ -365,24 +365,24 @@ class RelayTable:
         """
         if not self.may_ask(asker):
             return self._refuse(request, RefusalReason.POLICY)
-        known = self._legs.get(request.circuit_id)
-        if known is not None:
-            same = known.asked and known.peer == asker and known.target == request.target
-            if not same:
-                return self._refuse(request, RefusalReason.COLLISION)
-            next_hop = known.twin.peer
-        if request.hops_left <= 1 or request.target == asker or next_hop == asker:
-            return self._refuse(request, RefusalReason.LOOP)
-        if next_hop is None:
-            return self._refuse(request, RefusalReason.NOT_HERE)
-        if self.policy == "members" and not self._is_member(next_hop):
-            return self._refuse(request, RefusalReason.POLICY)
         neighbor = self._neighbor(asker)
         if not neighbor.opens.take(now):
             return self._refuse(request, RefusalReason.BUDGET)
+        known = self._legs.get(request.circuit_id)
+        if known is not None and not (known.asked and known.peer == asker and known.target == request.target):
+            return self._refuse(request, RefusalReason.COLLISION)
+        if request.hops_left <= 1 or request.target == asker:
+            return self._refuse(request, RefusalReason.LOOP)
         if known is not None:
             self._reopened += 1
             return self._onward(known, request, fresh=False)
+        next_hop = find_next_hop()
+        if next_hop is None:
+            return self._refuse(request, RefusalReason.NOT_HERE)
+        if next_hop == asker:
+            return self._refuse(request, RefusalReason.LOOP)
+        if self.policy == "members" and not self._is_member(next_hop):
+            return self._refuse(request, RefusalReason.POLICY)
         if len(self) >= self.limits.max_circuits or neighbor.asked >= self.limits.max_circuits_per_peer:
             return self._refuse(request, RefusalReason.BUDGET)
         out_id = random_bytes(CIRCUIT_ID_SIZE)

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from types import MappingProxyType
+
+import attrs
 
 from netmesh_trio.identity import PeerId
 from netmesh_trio.routing.announcements import Announcement
 
-__all__ = ["MeshGraph"]
+__all__ = ["Effort", "MeshGraph"]
+
+_NONE: frozenset[bytes] = frozenset()
+
+
+@attrs.define
+class Effort:
+    """How much of a map one question may look at: anybody can fill it with nodes that do not exist."""
+
+    edges: int
+    """Edges that may still be looked at."""
+
+    def spend(self, edges: int) -> bool:
+        """Take so many, if they are left."""
+        if edges > self.edges:
+            return False
+        self.edges -= edges
+        return True
 
 
 class MeshGraph:
@@ -75,6 +95,15 @@ class MeshGraph:
     def is_relay(self, peer_id: PeerId) -> bool:
         """Whether *peer_id* now offers to carry circuits for others."""
         return peer_id.raw in self._relays
+
+    def edges_of(self, nodes: Iterable[bytes]) -> int:
+        """What it takes to look at all that is next to *nodes*."""
+        edges = self._edges
+        return sum(len(edges[raw]) for raw in nodes if raw in edges)
+
+    def touches(self, raw: bytes, nodes: AbstractSet[bytes]) -> bool:
+        """Whether the node *raw* has an edge to one of *nodes*."""
+        return not self._edges.get(raw, _NONE).isdisjoint(nodes)
 
     def relays_next_to(self, frontier: Iterable[bytes]) -> set[bytes]:
         """The relays with an edge to any of *frontier*; all as raw peer ids."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from typing import Any
 
 import cbor2
 import pytest
@@ -54,7 +55,7 @@ class Relay:
     def open(
         self, message: OpenCircuit, asker: PeerId = A, next_hop: PeerId | None = B, now: float = 0.0
     ) -> Opened | CircuitRefused:
-        return self.table.open(message, asker, next_hop, self.random_bytes, now)
+        return self.table.open(message, asker, lambda: next_hop, self.random_bytes, now)
 
     def opened(self, message: OpenCircuit, asker: PeerId = A, next_hop: PeerId | None = B, now: float = 0.0) -> Opened:
         result = self.open(message, asker, next_hop, now)
@@ -204,9 +205,9 @@ def test_collisions() -> None:
     # The far side may not take its own leg's id for a request either.
     assert relay.reason(request(opened.onward.circuit_id), asker=B, next_hop=A) == "collision"
     table = relay.table
-    result = table.open(request(b"another1"), A, B, lambda _size: ID, 0.0)
+    result = table.open(request(b"another1"), A, lambda: B, lambda _size: ID, 0.0)
     assert result == CircuitRefused(b"another1", RefusalReason.COLLISION)
-    result = table.open(request(b"another1"), A, B, lambda _size: b"another1", 0.0)
+    result = table.open(request(b"another1"), A, lambda: B, lambda _size: b"another1", 0.0)
     assert result == CircuitRefused(b"another1", RefusalReason.COLLISION)
     assert table.stats().refused["collision"] == 5
     assert len(table) == 1
@@ -277,6 +278,34 @@ def test_limit_on_requests() -> None:
     relay.opened(request(b"from-C-0"), asker=C)
     relay.opened(request(b"from-A-3"), now=0.5)
     assert relay.reason(request(b"from-A-4"), now=0.5) == "budget"
+
+
+def test_whatever_comes_of_a_request_is_charged_before_a_way_is_sought() -> None:
+    relay = Relay(RelayLimits(opens_per_second=2.0, burst_opens=4.0))
+    sought: list[float] = []
+
+    def seek() -> PeerId | None:
+        sought.append(1.0)
+        return None
+
+    def ask(number: int, **fields: Any) -> str:
+        result = relay.table.open(request(b"from-A-%d" % number, **fields), A, seek, relay.random_bytes, 0.0)
+        assert isinstance(result, CircuitRefused)
+        return result.reason.value
+
+    assert ask(0, target=C) == "not-here"
+    assert ask(1, hops_left=1) == "loop"
+    assert ask(2, target=A) == "loop"
+    assert ask(3, target=C) == "not-here"
+    assert len(sought) == 2
+    assert ask(4, target=C) == ask(5, hops_left=1) == "budget"
+    assert len(sought) == 2
+    off = Relay(policy="off")
+    off.table.open(request(), A, seek, off.random_bytes, 0.0)
+    again = Relay()
+    again.opened(request())
+    again.table.open(request(), A, seek, again.random_bytes, 0.0)
+    assert len(sought) == 2
 
 
 def test_budget_of_a_circuit() -> None:

@@ -9,7 +9,9 @@ from netmesh_trio.identity import PeerId
 from netmesh_trio.routing import (
     TAG_RELAY_CAPABLE,
     Announcement,
+    Effort,
     MeshGraph,
+    RouteFinder,
     find_next_hops,
     withdrawal,
 )
@@ -169,6 +171,65 @@ def test_a_changed_graph_equals_a_new_one(
     fresh = MeshGraph(graph.live.values())
     assert graph._edges == fresh._edges
     assert graph._relays == fresh._relays
+
+
+# What a search may cost.
+
+INVENTED = range(1000, 1400)
+
+
+def crowd(*more: Announcement) -> MeshGraph:
+    """Four hundred relays that all know each other, or say so."""
+    return MeshGraph(
+        [
+            *(
+                Announcement(
+                    peer_id=peer(n), sequence=1, tags=(TAG_RELAY_CAPABLE,), relays=(*map(peer, range(n + 1, n + 17)),)
+                )
+                for n in INVENTED
+            ),
+            *more,
+        ]
+    )
+
+
+def test_a_search_looks_at_so_many_edges_and_no_more() -> None:
+    graph = crowd()
+    effort = Effort(3000)
+    target = peer(INVENTED[200])
+    assert find_next_hops(target, {NAMES["x"]: 0.1}, graph, self_id=ME, effort=effort) == []
+    assert 0 <= effort.edges < 3000
+    whole = Effort(1 << 20)
+    assert find_next_hops(target, {peer(INVENTED[140]): 0.1}, graph, self_id=ME, effort=whole) != []
+    assert find_next_hops(target, {peer(INVENTED[140]): 0.1}, graph, self_id=ME, effort=Effort(100)) == []
+
+
+def test_ways_of_three_legs_are_found_whatever_is_left() -> None:
+    graph = graph_of(t="r2", r2="r1", r1="")
+    neighbors = {NAMES["r1"]: 0.1, NAMES["x"]: 0.01}
+    effort = Effort(0)
+    assert find_next_hops(T, neighbors, graph, self_id=ME, effort=effort) == [NAMES["r1"]]
+    assert find_next_hops(T, {NAMES["r1"]: 0.1, NAMES["r2"]: 0.2}, graph, self_id=ME, effort=effort) == [
+        NAMES["r2"],
+        NAMES["r1"],
+    ]
+    assert find_next_hops(T, neighbors, graph, self_id=ME, max_hops=2, effort=effort) == []
+    longer = graph_of(t="r3", r3="r2", r2="r1", r1="")
+    assert find_next_hops(T, neighbors, longer, self_id=ME, effort=effort) == []
+    assert find_next_hops(T, neighbors, longer, self_id=ME, effort=Effort(2)) == [NAMES["r1"]]
+
+
+def test_all_searches_together_have_a_share_of_the_time() -> None:
+    graph = crowd(*graph_of(t="r3", r3="r2", r2="r1", r1="").live.values())
+    finder = RouteFinder(graph, ME)
+    neighbors = {NAMES["r1"]: 0.1}
+    looked = 0
+    while finder.next_hops(T, neighbors, 0.0) and looked < 10_000:
+        assert finder.next_hops(peer(INVENTED[200]), neighbors, 0.0) == []
+        looked += 1
+    assert 10 < looked < 10_000  # what others have sought has used it up
+    assert finder.next_hops(NAMES["r3"], neighbors, 0.0) == [NAMES["r1"]]  # three legs
+    assert finder.next_hops(T, neighbors, 1.0) == [NAMES["r1"]]
 
 
 # Raced against all simple paths, one by one.
