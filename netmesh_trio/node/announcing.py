@@ -9,7 +9,8 @@ import trio
 
 from ..identity import PeerId
 from ..routing.announcements import PREFIX_HUB, TAG_NAT_TRAVERSAL, TAG_RELAY_CAPABLE, Announcement, Envelope, withdrawal
-from ..routing.hubs import choose_listed, hub_rank, is_hub_needed
+from ..routing.graph import Effort
+from ..routing.hubs import HUB_EFFORT, choose_listed, hub_rank, is_hub_needed
 from ..routing.store import AnnouncementStore, Verdict
 from ..wire import frames
 from ..wire.errors import DecodeError
@@ -28,9 +29,12 @@ _SYNC_PER_SECOND = 100.0
 _HEARING = 1.0
 # For so long a hub stays one that is needed no more: each change is told to everybody.
 _HUB_REST = 300.0
-# Seconds between reviews, for each of many neighbors: so they take about one percent of the CPU at most.
+# Seconds between reviews, for each of many neighbors and for what was looked at of the map: so they take about one
+# percent of the CPU at most.
 _REVIEW_PAUSE = 1e-4
 _REVIEWED_AT_ONCE = 32
+_EFFORT_PAUSE = 5e-4
+_EFFORT_AT_ONCE = 64
 _INFINITY = float("inf")
 
 
@@ -74,17 +78,26 @@ class Announcing:
             tags.append(f"{PREFIX_HUB}{self._hub}")
         return tuple(tags)
 
-    def _review(self, neighbors: dict[PeerId, float | None], now: float) -> None:
-        """Decide whether we are a hub."""
+    def _review(self, neighbors: dict[PeerId, float | None], now: float) -> float:
+        """Decide whether we are a hub; return for how many seconds it is not to be asked again."""
         graph = self._store.graph
+        effort = Effort(HUB_EFFORT)
         rank = hub_rank(len(neighbors), self._hub)
-        needed = self._engine.config.relay != "off" and is_hub_needed(self._engine.peer_id, rank, neighbors, graph)
+        needed = self._engine.config.relay != "off" and is_hub_needed(
+            self._engine.peer_id, rank, neighbors, graph, effort
+        )
         first = needed and not graph.hubs and all(peer_id in graph.live for peer_id in neighbors)
         if first or needed == (self._hub is not None) or now >= self._review_at:
             self._review_at = _INFINITY
             self._hub = rank if needed else None
         else:
             self._review_at = min(self._review_at, now + (_HEARING if needed else _HUB_REST))
+        spent = HUB_EFFORT - effort.edges
+        pause = spent * _EFFORT_PAUSE if spent > _EFFORT_AT_ONCE else 0.0
+        if len(neighbors) > _REVIEWED_AT_ONCE:
+            # the more there are, the more often one of them changes, and the more it takes to look at all
+            pause += len(neighbors) * _REVIEW_PAUSE
+        return pause
 
     async def run(self) -> None:
         """Announce this node, when something changed and before the last announcement expires."""
@@ -104,13 +117,11 @@ class Announcing:
                 continue
             self._changed = trio.Event()
             neighbors = self._engine.neighbors()
-            self._review(neighbors, now)
+            pause = self._review(neighbors, now)
             listed = choose_listed(neighbors, self._hub is not None, self._store.graph, self._listed)
             said = (self.tags(), self._engine.nat_state, frozenset(listed), self._sequence)
             if said == self._said and now < refresh_at:
-                if len(neighbors) > _REVIEWED_AT_ONCE:
-                    # the more there are, the more often one of them changes, and the more it takes to look at all
-                    await trio.sleep(len(neighbors) * _REVIEW_PAUSE)
+                await trio.sleep(pause)
                 continue
             tokens -= 1
             refresh_at = now + _REFRESH

@@ -33,7 +33,7 @@ from netmesh_trio.routing.circuits import (
     decode_circuit_message_untrusted,
 )
 from netmesh_trio.routing.graph import Effort, MeshGraph
-from netmesh_trio.routing.hubs import choose_listed, hub_rank, is_hub_needed
+from netmesh_trio.routing.hubs import HUB_EFFORT, choose_listed, hub_rank, is_hub_needed
 from netmesh_trio.routing.routes import RouteFinder, find_next_hops
 from netmesh_trio.routing.store import (
     AnnouncementStore,
@@ -44,6 +44,7 @@ from netmesh_trio.routing.store import (
 )
 
 __all__ = [
+    "HUB_EFFORT",
     "CIRCUIT_ID_SIZE",
     "MAX_ANNOUNCEMENT_HOPS",
     "MAX_FIRST_PACKET",

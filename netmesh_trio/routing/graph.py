@@ -14,6 +14,8 @@ from netmesh_trio.routing.announcements import Announcement
 __all__ = ["Effort", "MeshGraph"]
 
 _NONE: frozenset[bytes] = frozenset()
+_FAST = 16
+"""Edges that a set operation passes over in the time that it takes to look at one."""
 
 
 @attrs.define
@@ -47,6 +49,7 @@ class MeshGraph:
         self._relays: set[bytes] = set()
         self._hubs: dict[PeerId, int] = {}
         self._hubs_view = MappingProxyType(self._hubs)
+        self._hubs_by_raw: dict[bytes, PeerId] = {}
         self._named: dict[bytes, frozenset[bytes]] = {}  # by relays only
         self._edges: dict[bytes, set[bytes]] = {}  # in both directions; one end may be no relay
         for announcement in announcements:
@@ -71,6 +74,7 @@ class MeshGraph:
         rank = announcement.hub_rank
         if rank is not None:
             self._hubs[announcement.peer_id] = rank
+            self._hubs_by_raw[announcement.peer_id.raw] = announcement.peer_id
         if announcement.relay_capable:
             origin = announcement.peer_id.raw
             self._relays.add(origin)
@@ -82,7 +86,8 @@ class MeshGraph:
     def remove(self, peer_id: PeerId) -> None:
         """Forget what *peer_id* announced, if anything."""
         old = self._live.pop(peer_id, None)
-        self._hubs.pop(peer_id, None)
+        if self._hubs.pop(peer_id, None) is not None:
+            del self._hubs_by_raw[peer_id.raw]
         if old is None or not old.relay_capable:
             return
         origin = peer_id.raw
@@ -109,6 +114,14 @@ class MeshGraph:
         """The relays with an edge to any of *frontier*; all as raw peer ids."""
         edges = self._edges
         return set().union(*[edges[raw] for raw in frontier if raw in edges]) & self._relays
+
+    def hubs_next_to(self, peer_id: PeerId, effort: Effort) -> list[PeerId] | None:
+        """The hubs with an edge to *peer_id*; None if to find them is too much."""
+        edges = self._edges.get(peer_id.raw, _NONE)
+        found = edges & self._hubs_by_raw.keys() if len(edges) < len(self._hubs) else self._hubs_by_raw.keys() & edges
+        if not effort.spend(1 + len(found) + min(len(edges), len(self._hubs)) // _FAST):
+            return None
+        return [self._hubs_by_raw[raw] for raw in found]
 
     def _disconnect(self, one: bytes, other: bytes) -> None:
         edges = self._edges[one]

@@ -14,17 +14,20 @@ the reverse would cost reach.  So whatever is not known counts as missing.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from itertools import combinations
 
 from netmesh_trio.identity import PeerId
 from netmesh_trio.routing.announcements import MAX_RELAYS, Announcement
-from netmesh_trio.routing.graph import MeshGraph
+from netmesh_trio.routing.graph import Effort, MeshGraph
 
-__all__ = ["choose_listed", "hub_rank", "is_hub_needed"]
+__all__ = ["HUB_EFFORT", "choose_listed", "hub_rank", "is_hub_needed"]
 
 _ALWAYS = 32
 """Neighbors from which on a node is a hub whatever others announce."""
+HUB_EFFORT = 1024
+"""Edges and hubs that are looked at to find out whether a node is needed as one; some 5 microseconds each.  When that
+is not enough it is taken to be needed, which costs messages and not reach."""
 
 
 def hub_rank(neighbors: int, present: int | None) -> int:
@@ -35,26 +38,94 @@ def hub_rank(neighbors: int, present: int | None) -> int:
     return min(neighbors.bit_length(), 63)
 
 
-def is_hub_needed(self_id: PeerId, rank: int, neighbors: Collection[PeerId], graph: MeshGraph) -> bool:
-    """Whether the mesh needs the node *self_id*, which would be of that *rank*, as a hub."""
+def is_hub_needed(
+    self_id: PeerId, rank: int, neighbors: Collection[PeerId], graph: MeshGraph, effort: Effort | None = None
+) -> bool:
+    """Whether the mesh needs the node *self_id*, which would be of that *rank*, as a hub.
+
+    Hubs are looked at from the neighbors on, as far as *effort* goes: the map may be full of hubs that nobody has.
+    """
     if len(neighbors) < 2:
         return False
     if len(neighbors) > _ALWAYS:
         return True
+    if effort is None:
+        effort = Effort(HUB_EFFORT)
     known = {peer_id: graph.live[peer_id] for peer_id in neighbors if peer_id in graph.live}
-    if len(known) == len(neighbors) and all(_adjacent(a, b) for a, b in combinations(known.values(), 2)):
+    if len(known) < len(neighbors):
+        return True
+    if effort.spend(len(known) ** 2 // 2) and all(_adjacent(a, b) for a, b in combinations(known.values(), 2)):
         return False
-    above = {
-        hub
-        for hub, other in graph.hubs.items()
-        if hub != self_id and (other, hub.raw) > (rank, self_id.raw) and graph.is_relay(hub)
-    }
-    while above:
-        island = _island(above.pop(), above, graph)
-        above -= island
-        if all(peer_id in island or _reaches(island, known.get(peer_id), graph) for peer_id in neighbors):
+    search = _Search(self_id, rank, known, graph, effort)
+    # whatever reaches all, reaches the one that has the fewest around it
+    return not search.any_island_reaches_all(min(known, key=lambda peer_id: graph.edges_of((peer_id.raw,))))
+
+
+class _Search:
+    """Whether hubs of higher rank that are connected to each other reach all the *neighbors*."""
+
+    def __init__(
+        self, self_id: PeerId, rank: int, neighbors: Mapping[PeerId, Announcement], graph: MeshGraph, effort: Effort
+    ) -> None:
+        self._self_id = self_id
+        self._rank = rank
+        self._neighbors = neighbors
+        self._graph = graph
+        self._effort = effort
+        self._seen: set[PeerId] = set()
+        self._named_by: dict[PeerId, list[PeerId]] = {}
+        for peer_id, announcement in neighbors.items():
+            for relay in announcement.relays:
+                self._named_by.setdefault(relay, []).append(peer_id)
+
+    def any_island_reaches_all(self, first: PeerId) -> bool:
+        """Try all the islands that reach *first*."""
+        around = self._graph.hubs_next_to(first, self._effort)
+        if around is None:
             return False
-    return True
+        for hub in (first, *around):
+            if self._is_above(hub) and (hub == first or first in self._reached_by(hub)) and self._reaches_all(hub):
+                return True
+        return False
+
+    def _reaches_all(self, start: PeerId) -> bool:
+        graph = self._graph
+        missing = set(self._neighbors)
+        self._seen.add(start)
+        frontier = [start]
+        while frontier:
+            hub = frontier.pop()
+            missing -= self._reached_by(hub)
+            if not missing:
+                return True
+            around = graph.hubs_next_to(hub, self._effort)
+            if around is None:
+                return False
+            for other in around:
+                if self._is_above(other) and _adjacent(graph.live[hub], graph.live[other]):
+                    self._seen.add(other)
+                    frontier.append(other)
+        return False
+
+    def _is_above(self, hub: PeerId) -> bool:
+        """Whether it may take our place, and was not looked at."""
+        rank = self._graph.hubs.get(hub)
+        return (
+            rank is not None
+            and hub not in self._seen
+            and hub != self._self_id
+            and (rank, hub.raw) > (self._rank, self._self_id.raw)
+            and self._graph.is_relay(hub)
+        )
+
+    def _reached_by(self, hub: PeerId) -> set[PeerId]:
+        says = self._graph.live[hub]
+        maybe = {peer_id for peer_id in says.relays if peer_id in self._neighbors}
+        maybe.update(self._named_by.get(hub, ()))
+        reached = {peer_id for peer_id in maybe if _adjacent(says, self._neighbors[peer_id])}
+        if hub in self._neighbors:
+            reached.add(hub)
+        return reached
 
 
 def choose_listed(
@@ -76,25 +147,3 @@ def _adjacent(a: Announcement, b: Announcement) -> bool:
 
 def _excused(who: Announcement, other: Announcement) -> bool:
     return len(who.relays) >= MAX_RELAYS or (who.hub_rank is not None and other.hub_rank is None)
-
-
-def _island(start: PeerId, among: Collection[PeerId], graph: MeshGraph) -> set[PeerId]:
-    """The hubs among those that are connected to *start*."""
-    island = {start}
-    frontier = [start]
-    while frontier:
-        here = graph.live[frontier.pop()]
-        for raw in graph.relays_next_to((here.peer_id.raw,)):
-            there = graph.live[PeerId(raw)]
-            if there.peer_id in among and there.peer_id not in island and _adjacent(here, there):
-                island.add(there.peer_id)
-                frontier.append(there.peer_id)
-    return island
-
-
-def _reaches(island: Collection[PeerId], announcement: Announcement | None, graph: MeshGraph) -> bool:
-    if announcement is None:
-        return False
-    if any(relay in island and _adjacent(graph.live[relay], announcement) for relay in announcement.relays):
-        return True
-    return any(_adjacent(graph.live[hub], announcement) for hub in island)

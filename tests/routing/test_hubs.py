@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from netmesh_trio.identity import PeerId
 from netmesh_trio.routing import (
+    HUB_EFFORT,
     MAX_RELAYS,
     PREFIX_HUB,
     TAG_RELAY_CAPABLE,
     Announcement,
+    Effort,
     MeshGraph,
     choose_listed,
     hub_rank,
@@ -115,6 +117,72 @@ def test_who_is_named() -> None:
     named = choose_listed(many, False, graph, [peer(39)])
     assert len(named) == MAX_RELAYS
     assert named[:2] == (peer(5), peer(39))
+
+
+# what it costs
+
+
+def test_invented_hubs_are_not_all_looked_at() -> None:
+    invented = range(1000, 3000)
+    crowd = [said(n, [(n - 1000 + k) % 2000 + 1000 for k in range(1, 17)], hub=63) for n in invented]
+    leaves = said(2, [1, 9]), said(3, [1, 9])
+    # nobody around leads there
+    effort = Effort(HUB_EFFORT)
+    graph = MeshGraph([*crowd, *leaves, said(9, [], hub=5)])
+    assert not is_hub_needed(peer(1), 2, [peer(2), peer(3), peer(9)], graph, effort)
+    assert effort.edges > HUB_EFFORT - 300
+    # neighbors are in league with them: we look as far as it goes, and then take ourselves to be needed
+    effort = Effort(HUB_EFFORT)
+    others = [said(n + 5000, [r + 5000 for r in range(n - 8, n + 9) if r != n], hub=63) for n in range(100, 1000)]
+    league = said(2, [1, *invented[:15]], hub=62), said(3, [1, *(5500 + n for n in range(15))], hub=62)
+    graph = MeshGraph([*crowd, *others, *league])
+    assert is_hub_needed(peer(1), 2, [peer(2), peer(3)], graph, effort)
+    assert effort.edges < 300
+
+
+def slow_is_hub_needed(me: PeerId, rank: int, neighbors: list[PeerId], graph: MeshGraph) -> bool:
+    """As it is written in the protocol."""
+    live = graph.live
+    if len(neighbors) < 2:
+        return False
+    if all(a in live and b in live and adjacent(live[a], live[b]) for a in neighbors for b in neighbors if a != b):
+        return False
+    above = {h for h, r in graph.hubs.items() if h != me and (r, h.raw) > (rank, me.raw) and graph.is_relay(h)}
+    while above:
+        island = {above.pop()}
+        while more := {h for h in above if any(adjacent(live[h], live[other]) for other in island)}:
+            island |= more
+            above -= more
+        reached = {n for n in neighbors if n in live and any(adjacent(live[n], live[h]) for h in island)}
+        if island | reached >= set(neighbors):
+            return False
+    return True
+
+
+def adjacent(a: Announcement, b: Announcement) -> bool:
+    def names(one: Announcement, other: Announcement) -> bool:
+        return other.peer_id in one.relays
+
+    def need_not(one: Announcement, other: Announcement) -> bool:
+        return len(one.relays) == MAX_RELAYS or (one.hub_rank is not None and other.hub_rank is None)
+
+    return (names(a, b) and (names(b, a) or need_not(b, a))) or (names(b, a) and need_not(a, b))
+
+
+@given(st.randoms(use_true_random=False), st.integers(2, 9), st.floats(0.1, 0.9))
+def test_against_the_rule_as_it_is_written(chance: random.Random, nodes: int, density: float) -> None:
+    announced = []
+    full = range(100, 100 + MAX_RELAYS)
+    for number in range(2, nodes + 1):
+        named = [n for n in range(1, nodes + 1) if n != number and chance.random() < density]
+        if chance.random() < 0.2:
+            named = [*named, *full][:MAX_RELAYS]
+        hub = chance.choice((None, 1, 2, 3, 5))
+        if chance.random() < 0.9:
+            announced.append(said(number, named, hub, relay=chance.random() < 0.8))
+    graph = MeshGraph(announced)
+    neighbors = [peer(n) for n in range(2, nodes + 1) if chance.random() < 0.6]
+    assert is_hub_needed(peer(1), 2, neighbors, graph) == slow_is_hub_needed(peer(1), 2, neighbors, graph)
 
 
 # the rule, applied by every node until nothing changes
