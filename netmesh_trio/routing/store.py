@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 import heapq
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
 import attrs
 
@@ -22,6 +23,7 @@ from netmesh_trio.routing.announcements import (
     Envelope,
 )
 from netmesh_trio.routing.graph import MeshGraph
+from netmesh_trio.routing.shares import Shares
 
 from ..buckets import TokenBucket
 
@@ -42,7 +44,7 @@ class Verdict(enum.Enum):
     RATE_LIMITED = "rate-limited"
     """Its origin announces too often, or the neighbor has spent its share of signature checks."""
     OVERFULL = "overfull"
-    """The table is full of nearer ones."""
+    """The table is full, and nobody has more in it than who sent this, all of that nearer or fresher."""
     OWN = "own"
     """One of ours from an earlier life: announce again, with ``next_sequence``."""
 
@@ -72,6 +74,8 @@ class StoreLimits:
     verify_rate: float = 200.0
     """Signature checks per second for one neighbor, some 50 microseconds each."""
     verify_burst: float = 400.0
+    rank_lifetime: float = 600.0
+    """Of longer lifetimes no more counts when the table is full: that of honest nodes."""
     max_neighbors: int = 4096
     """Neighbors whose budget is kept."""
     tombstone: float = 600.0
@@ -103,24 +107,36 @@ class _Entry:
     """When it leaves its shelf."""
     shelf: int
     bucket: TokenBucket
+    share: Hashable
+    """Whose place it takes."""
+    rank: float
+    """Like *until*, but for no longer than others ask for: the lower goes first."""
 
     def age(self, now: float) -> float:
         return self.envelope.age + max(0.0, now - self.received)
 
 
-class _Shelf:
-    """Entries that rank alike, the soonest to leave first: a heap whose dead items are skipped and
-    swept."""
+def _until(entry: _Entry) -> float:
+    return entry.until
 
-    def __init__(self) -> None:
+
+def _farthest(entry: _Entry) -> tuple[int, float]:
+    return -entry.shelf, entry.rank
+
+
+class _Shelf:
+    """Entries with those first that are to leave first: a heap whose dead items are skipped and swept."""
+
+    def __init__(self, key: Callable[[_Entry], Any] = _until) -> None:
         self.entries: dict[PeerId, _Entry] = {}
-        self._heap: list[tuple[float, int, _Entry]] = []
+        self._key = key
+        self._heap: list[tuple[Any, int, _Entry]] = []
         self._counter = 0  # so that the heap never compares entries
 
     def add(self, entry: _Entry) -> None:
         self.entries[entry.envelope.announcement.peer_id] = entry
         self._counter += 1
-        heapq.heappush(self._heap, (entry.until, self._counter, entry))
+        heapq.heappush(self._heap, (self._key(entry), self._counter, entry))
         if len(self._heap) > 2 * len(self.entries) + 32:
             self._heap = [item for item in self._heap if self._alive(item[2])]
             heapq.heapify(self._heap)
@@ -157,6 +173,9 @@ class AnnouncementStore:
         changed by others."""
         self._entries: dict[PeerId, _Entry] = {}
         self._shelves = [_Shelf() for _ in range(_TOMBSTONES + 1)]
+        # the living once more, by whose share they count for
+        self._shares: Shares[Hashable] = Shares()
+        self._shared: dict[Hashable, _Shelf] = {}
         self._neighbors: dict[PeerId, TokenBucket] = {}
         self._own: Envelope | None = None
         self._own_since = 0.0
@@ -185,13 +204,17 @@ class AnnouncementStore:
 
     # What comes in.
 
-    def accept(self, envelope: Envelope, neighbor: PeerId, now: float) -> Decision:
-        """Judge an announcement that *neighbor* sent; the cheap tests come before the signature."""
-        decision = self._judge(envelope, neighbor, now)
+    def accept(self, envelope: Envelope, neighbor: PeerId, now: float, share: Hashable = None) -> Decision:
+        """Judge an announcement that *neighbor* sent; the cheap tests come before the signature.
+
+        It counts for *share*, by default the neighbor's own: when the table is full, who has most in it makes room.
+        So name all neighbors alike that may be one and the same.
+        """
+        decision = self._judge(envelope, neighbor, now, neighbor if share is None else share)
         self._verdicts[decision.verdict.value] += 1
         return decision
 
-    def _judge(self, envelope: Envelope, neighbor: PeerId, now: float) -> Decision:
+    def _judge(self, envelope: Envelope, neighbor: PeerId, now: float, share: Hashable) -> Decision:
         announcement = envelope.announcement
         origin = announcement.peer_id
         from_origin = origin == neighbor
@@ -203,6 +226,7 @@ class AnnouncementStore:
         known = self._entries.get(origin)
         if known is not None and announcement.sequence <= known.envelope.announcement.sequence:
             if envelope.body == known.envelope.body:
+                self._vouch(known, share)
                 return Decision(verdict=Verdict.DUPLICATE)
             # The origin restarted and counts from below (or made two with one number): let it know.
             reply = known.envelope.passed_on(known.age(now)) if from_origin else None
@@ -210,6 +234,7 @@ class AnnouncementStore:
 
         withdrawn = announcement.is_withdrawal
         until = now - envelope.age
+        rank = until + min(announcement.lifetime_s, self.limits.rank_lifetime)
         until += self.limits.tombstone if withdrawn else announcement.lifetime_s
         if until <= now:
             return Decision(verdict=Verdict.STALE)
@@ -222,7 +247,7 @@ class AnnouncementStore:
         else:
             bucket = TokenBucket(self.limits.origin_rate, self.limits.origin_burst)
             if len(self._entries) >= self.limits.capacity:
-                victim = self._victim(shelf, until)
+                victim = self._victim(shelf, rank, share)
                 if victim is None:
                     return Decision(verdict=Verdict.OVERFULL)
         failure = self._verify(envelope, neighbor, now)
@@ -235,7 +260,7 @@ class AnnouncementStore:
             self._evicted += 1
         if known is not None:
             self._drop(known)
-        self._keep(_Entry(envelope, now, until, shelf, bucket))
+        self._keep(_Entry(envelope, now, until, shelf, bucket, share, rank))
         self.graph.update(announcement)
         return Decision(verdict=Verdict.NEW, forward=envelope.passed_on(envelope.age))
 
@@ -267,19 +292,33 @@ class AnnouncementStore:
         self._verified += 1
         return None if envelope.verify() else Verdict.INVALID
 
-    def _victim(self, shelf: int, until: float) -> _Entry | None:
-        """Whom to forget for a newcomer: a tombstone, else the farthest, of these the soonest to
-        expire.
+    def _victim(self, shelf: int, rank: float, share: Hashable) -> _Entry | None:
+        """Whom to forget for a newcomer: a tombstone, else of whoever has most in the table the
+        farthest, of these the soonest to expire.
 
-        A tombstone never displaces anything, and what is nearer stays.
+        A tombstone never displaces anything.  Of those that have most nobody displaces others, nor
+        what is nearer of its own.
         """
         if shelf == _TOMBSTONES:
             return None
-        for number in range(_TOMBSTONES, shelf - 1, -1):
-            first = self._shelves[number].first()
-            if first is not None:
-                return first if number > shelf or first.until < until else None
-        return None
+        first = self._shelves[_TOMBSTONES].first()
+        if first is not None:
+            return first
+        if self._shares.held(share) < self._shares.most:
+            return self._shared[self._shares.greatest()].first()
+        first = self._shared[share].first()
+        return first if first is not None and _farthest(first) < (-shelf, rank) else None
+
+    def _vouch(self, entry: _Entry, share: Hashable) -> None:
+        """Another neighbor sent the same.  What counts for whoever makes room now, counts for that one from now on if
+        it has less: else who is quick to pass on what others say could have it forgotten."""
+        if entry.shelf == _TOMBSTONES or len(self._entries) < self.limits.capacity:
+            return
+        held = self._shares.held(entry.share)
+        if held == self._shares.most and self._shares.held(share) + 1 < held:
+            self._unshare(entry)
+            entry.share = share
+            self._share(entry)
 
     # What goes out, and time.
 
@@ -327,7 +366,7 @@ class AnnouncementStore:
                 self._expired += 1
                 until = entry.until + self.limits.tombstone
                 if until > now:
-                    self._keep(_Entry(entry.envelope, entry.received, until, _TOMBSTONES, entry.bucket))
+                    self._keep(attrs.evolve(entry, until=until, shelf=_TOMBSTONES))
         return ended
 
     def stats(self) -> StoreStats:
@@ -348,10 +387,27 @@ class AnnouncementStore:
     def _keep(self, entry: _Entry) -> None:
         self._entries[entry.envelope.announcement.peer_id] = entry
         self._shelves[entry.shelf].add(entry)
+        if entry.shelf != _TOMBSTONES:
+            self._share(entry)
 
     def _drop(self, entry: _Entry) -> None:
         origin = entry.envelope.announcement.peer_id
         del self._entries[origin]
         self._shelves[entry.shelf].remove(entry)
         if entry.shelf != _TOMBSTONES:
+            self._unshare(entry)
             self.graph.remove(origin)
+
+    def _share(self, entry: _Entry) -> None:
+        shelf = self._shared.get(entry.share)
+        if shelf is None:
+            shelf = self._shared[entry.share] = _Shelf(_farthest)
+        shelf.add(entry)
+        self._shares.add(entry.share)
+
+    def _unshare(self, entry: _Entry) -> None:
+        shelf = self._shared[entry.share]
+        shelf.remove(entry)
+        if not shelf.entries:
+            del self._shared[entry.share]
+        self._shares.remove(entry.share)

@@ -284,11 +284,67 @@ def test_a_full_table_forgets_the_farthest_and_soonest_over() -> None:
     assert table.stats().evicted == 3
 
 
+def known(table: AnnouncementStore) -> list[int]:
+    return [number for number in range(10, 200) if table.get(peer(number)) is not None]
+
+
+def test_who_has_most_in_a_full_table_makes_room() -> None:
+    table = store(capacity=8)
+    for number in range(10, 13):
+        assert table.accept(far(number, 1, hops=4), A, 0.0).verdict is Verdict.NEW
+    for number in range(20, 60):
+        # nearer, fresher, for longer
+        table.accept(far(number, 1, hops=1, lifetime=3600), B, 1.0 + number)
+    assert [n for n in known(table) if n < 20] == [10, 11, 12]
+    assert table.stats().evicted == 35
+    # and they get in where B has filled everything, until both have as much
+    assert table.accept(far(13, 1, hops=9), A, 70.0).verdict is Verdict.NEW
+    assert table.accept(far(14, 1, hops=9), A, 70.0).verdict is Verdict.OVERFULL
+    assert table.accept(far(18, 1, hops=3), C, 70.0).verdict is Verdict.NEW
+    assert 18 in known(table)
+    assert {share: table._shares.held(share) for share in (A, B, C)} in ({A: 3, B: 4, C: 1}, {A: 4, B: 3, C: 1})
+
+
+def test_neighbors_that_may_be_one_share() -> None:
+    table = store(capacity=8)
+    for number in range(10, 14):
+        table.accept(far(number, 1, hops=4), A, 0.0, "here")
+    for number in range(20, 60):
+        table.accept(far(number, 1, hops=1), peer(100 + number), 1.0 + number, "there")
+    assert [n for n in known(table) if n < 20] == [10, 11, 12, 13]
+
+
+def test_a_long_lifetime_is_no_rank() -> None:
+    table = store(capacity=2, rank_lifetime=600.0)
+    table.accept(far(10, 1, lifetime=3600), A, 0.0)
+    table.accept(far(11, 1, lifetime=3600), A, 0.0)
+    assert table.accept(far(12, 1, lifetime=600), A, 1.0).verdict is Verdict.NEW
+    assert len(known(table)) == 2
+
+
+def test_who_passes_on_quickly_does_not_own_what_others_say() -> None:
+    table = store(capacity=8)
+    for number in range(20, 28):
+        table.accept(far(number, 1), B, 0.0)
+    # of the honest ones B brings the first copy, and A another
+    for number in (10, 11):
+        assert table.accept(far(number, 1, hops=2, lifetime=101), B, 1.0).verdict is not Verdict.NEW
+        assert table.accept(far(number, 1, hops=1, lifetime=101), B, 1.0).verdict is Verdict.NEW
+        assert table.accept(far(number, 1, hops=2, lifetime=101), A, 1.0).verdict is Verdict.DUPLICATE
+    for number in range(30, 60):
+        table.accept(far(number, 1), B, 2.0 + number)
+    assert [n for n in known(table) if n < 20] == [10, 11]
+    assert sum(len(shelf.entries) for shelf in table._shared.values()) == 8
+    table.expire(1000.0)
+    assert not table._shared
+    assert not len(table._shares)
+
+
 def test_a_busy_origin_does_not_grow_the_heaps() -> None:
     table = store()
     for number in range(1, 500):
         assert table.accept(signed(2, number), A, 2.0 * number).verdict is Verdict.NEW
-    assert sum(len(shelf._heap) for shelf in table._shelves) < 50
+    assert sum(len(shelf._heap) for shelf in (*table._shelves, *table._shared.values())) < 90
 
 
 @given(
@@ -305,7 +361,7 @@ def test_invariants(arrivals: list[tuple[int, int, int, int]], seed: int) -> Non
     for number, sequence, lifetime, hops in arrivals:
         now += chance.choice([0.0, 0.5, 4.0])
         before = table.get(peer(number))
-        decision = table.accept(far(number, sequence, hops, lifetime=lifetime), peer(9), now)
+        decision = table.accept(far(number, sequence, hops, lifetime=lifetime), chance.choice((A, B, C)), now)
         assert (decision.forward is not None) == (decision.verdict is Verdict.NEW)
         after = table.get(peer(number))
         if decision.verdict is Verdict.NEW:
@@ -319,6 +375,8 @@ def test_invariants(arrivals: list[tuple[int, int, int, int]], seed: int) -> Non
         assert len(table._entries) <= 4
         assert stats.live == len(table.graph.live)
         assert len(table._entries) == sum(len(shelf.entries) for shelf in table._shelves)
+        assert stats.live == sum(len(shelf.entries) for shelf in table._shared.values())
+        assert {share: len(shelf.entries) for share, shelf in table._shared.items()} == table._shares._held
 
 
 @given(st.integers(0, 2**32))
