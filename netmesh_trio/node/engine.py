@@ -28,6 +28,7 @@ from ..traversal.classify import Classifier, LocalAddresses, NatState
 from ..traversal.stats import TraversalStats
 from ..wire import packets
 from .bursts import Bursts
+from .controls import Control, ControlQueue
 from .handshakes import Handshakes
 from .live import LiveSession
 from .log import NodeLog
@@ -85,15 +86,6 @@ _SUMMED = (
 )
 
 
-@attrs.frozen
-class Control:
-    """A control message on its way to its handler."""
-
-    live: LiveSession
-    payload: bytes
-    path: Path
-
-
 async def _nobody(peer_id: PeerId) -> None:
     raise PeerUnreachableError(f"this node does not dial {peer_id.short}")
 
@@ -143,7 +135,7 @@ class Engine:
         self.riders: dict[bytes, list[LiveSession]] = {}
         #: Circuits that ended lately: messages about them may still come, and their ids are not used again.
         self.closed_circuits: dict[bytes, PeerId] = {}
-        self.handlers: dict[int, trio.MemorySendChannel[Control]] = {}
+        self.handlers: dict[int, ControlQueue] = {}
         self.times: SessionTimes = SessionTimes(
             keep_alive=config.keep_alive,
             dead_peer=config.dead_peer_timeout,
@@ -607,22 +599,18 @@ class Engine:
 
     # control
 
-    def open_handler(self, subprotocol: int) -> trio.MemoryReceiveChannel[Control]:
-        """A bounded channel of the messages of one subprotocol, for the task that handles them."""
-        send, receive = trio.open_memory_channel[Control](_CONTROL_BUFFER)
-        self.handlers[subprotocol] = send
-        return receive
+    def open_handler(self, subprotocol: int) -> ControlQueue:
+        """A bounded queue of the messages of one subprotocol, for the task that handles them."""
+        queue = self.handlers[subprotocol] = ControlQueue(_CONTROL_BUFFER)
+        return queue
 
     def dispatch_control(self, live: LiveSession, event: ControlReceived) -> None:
-        """Give a control message to its handler; a full channel drops and counts."""
-        channel = self.handlers.get(event.subprotocol)
-        if channel is None:
+        """Give a control message to its handler; a full queue drops and counts."""
+        queue = self.handlers.get(event.subprotocol)
+        if queue is None:
             self.counters.unknown_subprotocol += 1
             live.session.stats.unknown_controls += 1
-            return
-        try:
-            channel.send_nowait(Control(live, event.payload, event.path))
-        except (trio.WouldBlock, trio.BrokenResourceError):  # the handler is behind, or the node is closing
+        elif not queue.put_nowait(Control(live, event.payload, event.path)):
             self.counters.dropped_control += 1
 
     def send_control(self, live: LiveSession, subprotocol: int, payload: bytes) -> bool:

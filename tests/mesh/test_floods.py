@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import trio
+import trio.testing
 from trio.testing import MockClock
 
 from netmesh_trio import Identity
 from netmesh_trio.node import announcing
-from netmesh_trio.routing import TAG_RELAY_CAPABLE, Announcement, Effort, StoreLimits
+from netmesh_trio.routing import TAG_RELAY_CAPABLE, Announcement, CloseCircuit, Effort, StoreLimits
+from netmesh_trio.session.events import ControlReceived
 from netmesh_trio.wire import frames
 from tests.mesh.world import World
 
@@ -71,3 +73,30 @@ async def test_one_neighbor_with_many_keys_does_not_empty_the_map(world: World, 
     newcomer = await world.start("newcomer", [relay])
     await trio.sleep(5)
     assert store.get(newcomer.id) is not None
+
+
+async def test_a_flood_of_control_messages_costs_nobody_elses(world: World, autojump_clock: MockClock) -> None:
+    """They were acknowledged when they came in, so nobody would repeat them."""
+    relay = await world.start("relay")
+    flood, honest = await world.start("flood", [relay]), await world.start("honest", [relay])
+    await trio.sleep(5)
+    live = relay.engine.direct_session(flood.id)
+    other = relay.engine.direct_session(honest.id)
+    assert live is not None
+    assert other is not None
+    path, its_path = live.session.path, other.session.path
+    assert path is not None
+    assert its_path is not None
+    before = relay.node.statistics()
+    for _ in range(50):
+        # all of it before any handler runs
+        for _ in range(1000):
+            relay.engine.dispatch_control(live, ControlReceived(frames.SUBPROTOCOL_CIRCUIT, b"", path))
+        circuit = CloseCircuit(world.chance.randbytes(8))
+        relay.engine.dispatch_control(other, ControlReceived(frames.SUBPROTOCOL_CIRCUIT, circuit.encode(), its_path))
+        await trio.testing.wait_all_tasks_blocked()
+        assert circuit.circuit_id in relay.engine.closed_circuits
+    after = relay.node.statistics()
+    # 256 at once, of which one gave way
+    assert after.invalid_control - before.invalid_control == 50 * 255
+    assert after.dropped_control - before.dropped_control == 50 * 745
