@@ -22,6 +22,7 @@ from ..wire.errors import DecodeError
 from ..wire.packets import CIRCUIT, DATA
 from .dialing import Dialer
 from .engine import Engine
+from .households import household
 from .live import LiveSession
 
 __all__ = ["Relaying"]
@@ -117,11 +118,18 @@ class Relaying:
             self._tell(asker, answer.encode())
             return
         outcome = self._table.open(
-            message, asker, lambda: self._next_hop(asker, message), engine.random_bytes, engine.now()
+            message,
+            asker,
+            lambda: self._next_hop(asker, message),
+            engine.random_bytes,
+            engine.now(),
+            household(asker, live.session.path),
         )
         if isinstance(outcome, CircuitRefused):
             self._tell(asker, outcome.encode())
         else:
+            for leg in outcome.ended:
+                self._tell(leg.peer, CloseCircuit(leg.id).encode())
             self._tell(outcome.next_hop, outcome.onward.encode())
             if outcome.fresh:
                 self._introduce(message.target, asker)

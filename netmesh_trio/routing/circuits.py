@@ -19,12 +19,14 @@ item being the kind:
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal
 
 import attrs
 
 from netmesh_trio.identity import PeerId
+from netmesh_trio.routing.shares import Shares
 from netmesh_trio.wire.control import (
     decode_cbor_untrusted,
     encode_cbor,
@@ -70,6 +72,9 @@ RelayPolicy = Literal["off", "members", "any"]
 
 _OPEN, _REFUSED, _CLOSE = 1, 2, 3
 _MAX_GONE = 4096
+
+_LOOKED_AT = 32
+"""Circuits among which the idlest is sought."""
 
 
 class RefusalReason(str, enum.Enum):
@@ -181,7 +186,7 @@ class RelayLimits:
     """What a node spends on relaying.  Rates hold for each direction of each circuit."""
 
     max_circuits: int = attrs.field(default=4096, validator=_positive)
-    """Circuits at once."""
+    """Circuits at once.  When there are so many, whoever has most of them makes room for others."""
     max_circuits_per_peer: int = attrs.field(default=64, validator=_positive)
     """Circuits at once that one neighbor asked for (those that end at it do not count)."""
     opens_per_second: float = attrs.field(default=8.0, validator=_positive)
@@ -215,6 +220,7 @@ class Leg:
         "peer",
         "refilled",
         "route",
+        "share",
         "target",
         "twin",
     )
@@ -239,6 +245,8 @@ class Leg:
         """Where the circuit is to end."""
         self.asked: bool = asked
         """Whether :attr:`peer` asked for the circuit (else we asked it)."""
+        self.share: Hashable = None
+        """Whom the circuit counts for, on the leg of who asked."""
         self.route: object = None
         """For the driver's own use, such as the session to send with; the table never looks at
         it."""
@@ -267,6 +275,8 @@ class Opened:
     next_hop: PeerId
     fresh: bool
     """False for a repeated request: the circuit was there, and its first packet goes out again."""
+    ended: tuple[Leg, ...] = ()
+    """Both legs of a circuit that made room for this one, to tell both neighbors."""
 
 
 @attrs.frozen(kw_only=True)
@@ -282,6 +292,8 @@ class RelayStats:
     """Ended by either side, by a refusal further on, or with a neighbor's session."""
     expired: int
     """Ended because nothing was sent."""
+    displaced: int
+    """Ended to make room for those of somebody who had fewer."""
     refused: Mapping[str, int]
     """By :class:`RefusalReason`, every reason present."""
     forwarded_packets: int
@@ -324,10 +336,14 @@ class RelayTable:
         self._neighbors: dict[PeerId, _Neighbor] = {}
         # neighbors whose session is gone, the first to go first: until their budgets are full again
         self._gone: dict[PeerId, None] = {}
+        self._shares: Shares[Hashable] = Shares()
+        # the legs of those who asked, by whom they count for; those first that were not looked at for longest
+        self._shared: dict[Hashable, dict[bytes, Leg]] = {}
         self._opened = 0
         self._reopened = 0
         self._closed = 0
         self._expired = 0
+        self._displaced = 0
         self._refused = {reason.value: 0 for reason in RefusalReason}
         self._forwarded_packets = 0
         self._forwarded_bytes = 0
@@ -354,10 +370,15 @@ class RelayTable:
         find_next_hop: Callable[[], PeerId | None],
         random_bytes: Callable[[int], bytes],
         now: float,
+        share: Hashable = None,
     ) -> Opened | CircuitRefused:
         """Enter the circuit that *asker* requested, to be continued to what *find_next_hop* says
         (None: no way is known).  It is asked last: to look for a way may take long, and whatever
         comes of a request has been charged by then.
+
+        The circuit counts for *share*, by default the asker's own: name all askers alike that may
+        be one and the same.  When the table is full, an idle circuit of whoever has most ends, if
+        that one still has as many afterwards: else the two would take it from each other for ever.
 
         A request for ourselves must not come here.  Repeating a request (its first packet may have
         been lost) changes nothing and gives the same *onward* again, to the hop chosen the first
@@ -383,20 +404,29 @@ class RelayTable:
             return self._refuse(request, RefusalReason.LOOP)
         if self.policy == "members" and not self._is_member(next_hop):
             return self._refuse(request, RefusalReason.POLICY)
-        if len(self) >= self.limits.max_circuits or neighbor.asked >= self.limits.max_circuits_per_peer:
+        if share is None:
+            share = asker
+        full = len(self) >= self.limits.max_circuits
+        if neighbor.asked >= self.limits.max_circuits_per_peer or (
+            full and self._shares.held(share) + 1 >= self._shares.most
+        ):
             return self._refuse(request, RefusalReason.BUDGET)
         out_id = random_bytes(CIRCUIT_ID_SIZE)
         if out_id in self._legs or out_id == request.circuit_id:
             return self._refuse(request, RefusalReason.COLLISION)  # 1 in 2**51: not worth a loop
 
+        ended = self._make_room() if full else ()
         leg = Leg(request.circuit_id, asker, request.target, True, self.limits, now)
         leg.twin = Leg(out_id, next_hop, request.target, False, self.limits, now)
         leg.twin.twin = leg
         self._legs[leg.id] = neighbor.legs[leg.id] = leg
         self._legs[out_id] = self._neighbor(next_hop).legs[out_id] = leg.twin
         neighbor.asked += 1
+        leg.share = share
+        self._shares.add(share)
+        self._shared.setdefault(share, {})[leg.id] = leg
         self._opened += 1
-        return self._onward(leg, request, fresh=True)
+        return self._onward(leg, request, fresh=True, ended=ended)
 
     def forward(self, circuit_id: bytes, nbytes: int, npackets: int, now: float) -> Leg | None:
         """Account for packets that came in under *circuit_id*; where to send them, or None to drop
@@ -496,6 +526,7 @@ class RelayTable:
             reopened=self._reopened,
             closed=self._closed,
             expired=self._expired,
+            displaced=self._displaced,
             refused=dict(self._refused),
             forwarded_packets=self._forwarded_packets,
             forwarded_bytes=self._forwarded_bytes,
@@ -509,9 +540,20 @@ class RelayTable:
         # What the asker sends does not keep a circuit on which nobody answers.
         return asked.twin.last_used + min(self.limits.unanswered_timeout, self.limits.idle_timeout)
 
-    def _onward(self, leg: Leg, request: OpenCircuit, fresh: bool) -> Opened:
+    def _make_room(self) -> tuple[Leg, Leg]:
+        """End the idlest circuit of whoever has most, as far as one looks at a few of them in turn."""
+        legs = self._shared[self._shares.greatest()]
+        some = list(itertools.islice(legs.values(), _LOOKED_AT))
+        for leg in some:
+            legs[leg.id] = legs.pop(leg.id)  # at the end
+        idlest = min(some, key=lambda leg: max(leg.last_used, leg.twin.last_used))
+        self._remove(idlest)
+        self._displaced += 1
+        return idlest, idlest.twin
+
+    def _onward(self, leg: Leg, request: OpenCircuit, fresh: bool, ended: tuple[Leg, ...] = ()) -> Opened:
         onward = OpenCircuit(leg.twin.id, request.target, request.hops_left - 1, request.packet)
-        return Opened(leg, onward, leg.twin.peer, fresh)
+        return Opened(leg, onward, leg.twin.peer, fresh, ended)
 
     def _refuse(self, request: OpenCircuit, reason: RefusalReason) -> CircuitRefused:
         self._refused[reason.value] += 1
@@ -529,3 +571,9 @@ class RelayTable:
             neighbor = self._neighbors[side.peer]
             del neighbor.legs[side.id]
             neighbor.asked -= side.asked
+            if side.asked:
+                legs = self._shared[side.share]
+                del legs[side.id]
+                if not legs:
+                    del self._shared[side.share]
+                self._shares.remove(side.share)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 import trio.testing
@@ -100,3 +101,26 @@ async def test_a_flood_of_control_messages_costs_nobody_elses(world: World, auto
     # 256 at once, of which one gave way
     assert after.invalid_control - before.invalid_control == 50 * 255
     assert after.dropped_control - before.dropped_control == 50 * 745
+
+
+async def test_a_full_relay_ends_a_circuit_of_whoever_has_most(world: World, autojump_clock: MockClock) -> None:
+    """Both neighbors of it are told, and the newcomer gets through."""
+    relay = await world.start("relay")
+    a, b, c, d = [await world.start(name, [relay], direct=False) for name in "abcd"]
+    await trio.sleep(5)
+    table = relay.node._table
+    table.limits = attrs.evolve(table.limits, max_circuits=2)
+    await a.node.connect(b.id)
+    await trio.sleep(1)
+    await a.node.connect(c.id)
+    await trio.sleep(1)
+    held = dict(a.engine.endpoints)
+    assert len(held) == len(table) == 2
+    with trio.fail_after(1):
+        await d.node.connect(c.id)
+    await trio.sleep(0.1)
+    assert table.stats().displaced >= 1
+    ended = held.keys() - a.engine.endpoints.keys()
+    assert len(ended) == 1
+    assert ended <= a.engine.closed_circuits.keys()
+    assert not any(leg in table for leg in ended)

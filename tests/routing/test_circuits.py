@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections import Counter
 from typing import Any
 
 import cbor2
@@ -264,9 +265,57 @@ def test_limits_on_circuits() -> None:
     assert relay.reason(request(b"from-A-2")) == "budget"
     assert relay.opened(request(b"from-A-1")).fresh is False  # a repeat is no new circuit
     relay.opened(request(b"from-C-0"), asker=C)  # circuits that end at B do not count for B
-    assert relay.reason(request(b"from-C-1"), asker=C) == "budget"
     assert relay.table.close(b"from-A-0", A) is not None
     relay.opened(request(b"from-A-2"))
+
+
+def test_in_a_full_table_who_has_most_makes_room() -> None:
+    relay = Relay(RelayLimits(max_circuits=4))
+    table = relay.table
+    onward = [relay.opened(request(b"from-A-%d" % number), now=number).onward.circuit_id for number in range(3)]
+    relay.opened(request(b"from-C-0"), asker=C, now=3.0)
+    table.forward(b"from-A-0", 10, 1, 10.0)
+    table.forward(onward[2], 10, 1, 9.0)
+    assert relay.reason(request(b"from-A-3"), now=11.0) == "budget"
+    opened = relay.opened(request(b"from-C-1"), asker=C, now=11.0)
+    assert [(leg.peer, leg.id) for leg in opened.ended] == [(A, b"from-A-1"), (B, onward[1])]
+    assert (len(table), table.stats().displaced) == (4, 1)
+    # as many each now, so neither of them takes from the other, and somebody else takes from either
+    assert relay.reason(request(b"from-C-2"), asker=C, now=11.0) == "budget"
+    assert relay.reason(request(b"from-A-4"), now=11.0) == "budget"
+    assert {leg.peer for leg in relay.opened(request(b"from-D-0"), asker=D, now=11.0).ended} in ({A, B}, {B, C})
+
+
+def test_askers_that_may_be_one_share() -> None:
+    relay = Relay(RelayLimits(max_circuits=4))
+    table = relay.table
+
+    def ask(number: int, asker: PeerId, share: str) -> Opened | CircuitRefused:
+        return table.open(request(b"circ-%03d" % number), asker, lambda: B, relay.random_bytes, 0.0, share)
+
+    for number in range(4):
+        assert isinstance(ask(number, peer(100 + number), "there"), Opened)
+    assert isinstance(ask(4, peer(200), "there"), CircuitRefused)
+    outcome = ask(5, A, "here")
+    assert isinstance(outcome, Opened)
+    assert outcome.ended
+    assert len(table) == 4
+
+
+def test_few_are_looked_at_to_find_one_that_is_idle() -> None:
+    relay = Relay(RelayLimits(max_circuits=1000, max_circuits_per_peer=1000, burst_opens=1e4))
+    table = relay.table
+    for number in range(1000):
+        relay.opened(request(b"%08d" % number), now=float(number))
+    for number in range(100):
+        opened = relay.opened(request(b"new-%04d" % number), asker=peer(500 + number), now=2000.0)
+        assert opened.leg.peer != A
+        assert opened.ended[0].peer == A
+        assert float(opened.ended[0].id) < 1000
+    assert (len(table), len(table._shares)) == (1000, 101)
+    table.close_for_peer(B)
+    assert not table._shared
+    assert len(table._shares) == 0
 
 
 def test_limit_on_requests() -> None:
@@ -432,11 +481,19 @@ class RelayMachine(RuleBasedStateMachine):
             assert isinstance(result, Opened) == (known[0] == peer(asker))
         elif asker == hop:
             assert result == CircuitRefused(circuit_id, RefusalReason.LOOP)
-        elif asked >= 3 or len(self.model) >= 6:
+        elif asked >= 3 or (len(self.model) >= 6 and asked + 1 >= self.most()):
             assert result == CircuitRefused(circuit_id, RefusalReason.BUDGET)
         else:
             assert isinstance(result, Opened)
+            assert bool(result.ended) == (len(self.model) >= 6)
+            if result.ended:
+                owner = self.model[result.ended[0].id][0]
+                assert sum(1 for sides in self.model.values() if sides[0] == owner) == self.most()
+                del self.model[result.ended[0].id]
             self.model[circuit_id] = (peer(asker), peer(hop), result.onward.circuit_id)
+
+    def most(self) -> int:
+        return max(Counter(owner for owner, _, _ in self.model.values()).values(), default=0)
 
     @rule(number=st.integers(0, 9), closer=st.integers(1, 3))
     def close(self, number: int, closer: int) -> None:
