@@ -9,6 +9,7 @@ import attrs
 import trio
 
 from ..addresses import Address, HostPort, MeshUri
+from ..buckets import TokenBucket
 from ..errors import AddressError, NodeClosedError, PeerUnreachableError
 from ..identity import PeerId
 from ..paths.path import Path, PathKey, PathKind
@@ -28,8 +29,15 @@ _RETRY = (0.25, 0.5, 1.0, 2.0)
 _MAX_RELAYS = 3
 # A node with more peers than this is a hub, and knows who leads where.
 _FEW = 64
-# Sessions for which another path is sought at once.  When a relay falters all of its sessions do.
+# Sessions for which another path is sought at once.  When a relay falters all of its sessions do.  After some rounds
+# they take turns in fewer places: a peer that acknowledges nothing is sought for as long as it likes.
 _MAX_SEARCHES = 64
+_MAX_LATE_SEARCHES = 32
+_LATE = 3
+# Circuits that searches ask one relay for: somewhat less than it grants, so that dials have some left.  Late rounds
+# leave half of that to first ones.
+_SEARCHES_PER_SECOND = 6.0
+_SEARCHES_BURST = 48.0
 _BOOTSTRAP_DELAY = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _FAILOVER_RETRY = (0.3, 0.5, 1.0, 2.0)
 # After so many rounds without an answer on any way, the peer may have restarted.
@@ -60,6 +68,8 @@ class Dialer:
         self._searches = trio.Semaphore(_MAX_SEARCHES)
         # direct paths that were left and are asked again, each by one task
         self._regaining: dict[tuple[LiveSession, PathKey], trio.CancelScope] = {}
+        self._late_searches = trio.Semaphore(_MAX_LATE_SEARCHES)
+        self._search_budgets: dict[PeerId, TokenBucket] = {}
         self._redialed: dict[PeerId, float] = {}
         #: Nodes that we dial to have them relay.
         self._relaying: set[PeerId] = set()
@@ -264,26 +274,34 @@ class Dialer:
             self._nursery.start_soon(self._search, live)
 
     async def _search(self, live: LiveSession) -> None:
+        """Until the session has a path that answers, or is over: circuits over other relays, with a challenge of the
+        running session as the first packet."""
+        circuits: dict[PeerId, bytes] = {}
+        attempt = 0
         try:
-            async with self._searches:
-                await self._find_path(live)
+            while not self._has_path(live.session):
+                # a place is for one round: others need one, too
+                async with self._searches if attempt < _LATE else self._late_searches:
+                    await self._search_round(live, attempt, circuits)
+                attempt += 1
         finally:
             self._searching.discard(live)
 
-    async def _find_path(self, live: LiveSession) -> None:
-        """Until the session has a path that answers, or is over: circuits over other relays, with a challenge of the
-        running session as the first packet."""
+    @staticmethod
+    def _has_path(session: Session) -> bool:
+        """Whether there is nothing to look for."""
+        path = session.path
+        if session.closed is not None:
+            return True
+        return path is not None and path.usable and not path.suspect and not path.pto_count
+
+    async def _search_round(self, live: LiveSession, attempt: int, circuits: dict[PeerId, bytes]) -> None:
         engine = self._engine
         session = live.session
         target = session.peer_id
-        circuits: dict[PeerId, bytes] = {}
-        attempt = 0
-        asked = self._challenge_others(live)
+        asked = set() if attempt else self._challenge_others(live)
         due = self._retry_at(session, attempt)
-        while session.closed is None:
-            path = session.path
-            if path is not None and path.usable and not path.suspect and not path.pto_count:
-                return
+        while not self._has_path(session):
             silent = {p.via for p in session.paths.values() if p.via is not None and (p.suspect or p.pto_count)}
             refused = {relay for relay, circuit in circuits.items() if circuit not in engine.endpoints}
             relays = self._relays(target, silent | (refused if attempt < 2 else set()))
@@ -292,15 +310,26 @@ class Dialer:
             for relay in relays[:_MAX_RELAYS]:
                 if relay not in asked:
                     asked.add(relay)
-                    self._try_circuit(live, relay, circuits)
+                    if self._may_ask(relay, late=attempt >= _LATE):
+                        self._try_circuit(live, relay, circuits)
             if attempt >= _PATIENCE or (circuits and refused.issuperset(circuits)):
                 self._redial_silent(live)
-            with trio.move_on_at(due) as waited:
+            with trio.move_on_at(due):
                 await live.peer.wait_change()
-            if waited.cancelled_caught:
-                attempt += 1
-                asked.clear()
-                due = self._retry_at(session, attempt)
+                continue
+            return
+
+    def _may_ask(self, relay: PeerId, *, late: bool) -> bool:
+        """Whether a search may ask a relay for one more circuit."""
+        now = self._engine.now()
+        budget = self._search_budgets.get(relay)
+        if budget is None:
+            for other in [r for r, b in self._search_budgets.items() if b.is_full(now)]:
+                del self._search_budgets[other]
+            budget = self._search_budgets[relay] = TokenBucket(_SEARCHES_PER_SECOND, _SEARCHES_BURST)
+        if late and budget.available(now) < _SEARCHES_BURST / 2:
+            return False
+        return budget.take(now)
 
     def _retry_at(self, session: Session, attempt: int) -> float:
         delay = _FAILOVER_RETRY[min(attempt, len(_FAILOVER_RETRY) - 1)]

@@ -92,6 +92,7 @@ class Delivery:
             path.rtt.sample(now - newest.time, delay)
         path.eliciting_in_flight -= count
         path.waiting_since = now
+        session.unacknowledged_since = _INFINITY
         # over another path it may say what came before this one fell silent; and if this one brings us nothing, that
         # our packets get through is not enough
         heard = path.kind is PathKind.RELAYED or path.last_received >= path.doubted_at

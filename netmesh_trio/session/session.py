@@ -121,6 +121,8 @@ class Session:
         # the packet number from which on the keys are to be renewed
         self._rekey_number = min(times.rekey_packets, keys.max_packets)
         self._waiting_since = _INFINITY
+        #: Since when nothing of ours was acknowledged, though probes went out.
+        self.unacknowledged_since: float = _INFINITY
         self._quiet = self._busy_quiet = QUIET
         self._flow = 0
         self._flowed_at = now
@@ -450,6 +452,8 @@ class Session:
         deadline = self.last_received + 2.5 * times.keep_alive
         if self._waiting_since + times.dead_peer < deadline:
             deadline = self._waiting_since + times.dead_peer
+        if self.unacknowledged_since + 2.5 * times.keep_alive < deadline:
+            deadline = self.unacknowledged_since + 2.5 * times.keep_alive
         # asked for after every packet: comparisons take a third of what min() does
         present = self.path
         if present is not None:
@@ -511,6 +515,10 @@ class Session:
         if now >= self.last_received + 2.5 * self.times.keep_alive:
             self.end("timeout", "silent for more than two keep-alives")
             return
+        if now >= self.unacknowledged_since + 2.5 * self.times.keep_alive:
+            # if it is honest it has not heard us for as long, and ends this for the same reason
+            self.end("timeout", "nothing was acknowledged for more than two keep-alives")
+            return
         self.delivery.detect_lost(now)
         for path in list(self.paths.values()):
             if path.eliciting_in_flight and now >= self._pto_time(path):
@@ -554,6 +562,7 @@ class Session:
             return
         path.pto_count += 1
         self._waiting_since = min(self._waiting_since, now)
+        self.unacknowledged_since = min(self.unacknowledged_since, now)
         self._ask_again(path)
         if path.pto_count == 1:
             path.doubted_at = now

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 from netmesh_trio import Identity
 from netmesh_trio.node import announcing
 from netmesh_trio.routing import TAG_RELAY_CAPABLE, Announcement, CloseCircuit, Effort, StoreLimits
+from netmesh_trio.session.delivery import Delivery
 from netmesh_trio.session.events import ControlReceived
 from netmesh_trio.wire import frames
 from tests.mesh.world import World
@@ -124,3 +125,58 @@ async def test_a_full_relay_ends_a_circuit_of_whoever_has_most(world: World, aut
     assert len(ended) == 1
     assert ended <= a.engine.closed_circuits.keys()
     assert not any(leg in table for leg in ended)
+
+
+class Deaf(Delivery):
+    """Takes no notice of acknowledgements, as if the peer sent none."""
+
+    def on_ack(self, *_: object) -> None:
+        pass
+
+
+async def test_peers_that_acknowledge_nothing_leave_room_for_searches_and_dials(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """A way is sought to each of them for as long as they are heard."""
+    relays = [await world.start(f"relay{number}") for number in range(2)]
+    a = await world.start("a", relays, direct=False)
+    b = await world.start("b", relays, direct=False)
+    friend = await world.start("friend", relays, direct=False)
+    others = [await world.start(f"n{number}", [a], direct=False) for number in range(70)]
+    world.serve(b)
+    peer = await a.node.connect(b.id)
+    stream = await peer.open_stream("echo")
+    sessions = [a.session(other) for other in others]
+    for session in sessions:
+        session.delivery = Deaf(session)
+
+    async def keep_talking() -> None:
+        while True:
+            for other in others:
+                for member, its in ((a, other), (other, a)):
+                    live = member.engine.direct_session(its.id)
+                    if live is not None:
+                        live.session.ping()
+                        live.drive()
+            await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_talking)
+        await trio.sleep(20)
+        assert len(a.node._dialer._searching) == 70
+        assert not any(session.closed for session in sessions)
+        # somebody else is dialed
+        with trio.fail_after(1):
+            await a.node.connect(friend.id)
+        # and a session whose relay dies finds another
+        via = a.session(b).path.via
+        await next(relay for relay in relays if relay.id == via).kill()
+        with trio.fail_after(5):
+            await stream.send_all(b"still here?")
+            assert await stream.receive_some() == b"still here?"
+        assert a.session(b).path.via != via
+        # who acknowledges nothing for long is as good as gone
+        await trio.sleep(45)
+        assert all(session.closed for session in sessions)
+        assert not a.node._dialer._searching
+        nursery.cancel_scope.cancel()
