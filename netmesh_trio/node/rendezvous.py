@@ -17,6 +17,7 @@ from ..events import PathKind
 from ..identity import PeerId
 from ..paths.path import Path
 from ..routing.store import AnnouncementStore
+from ..traversal.budgets import WindowBudget
 from ..traversal.candidates import Interface, Surroundings, gather, select
 from ..traversal.classify import NatType
 from ..traversal.coordinator import Neighbor, choose_coordinator
@@ -59,6 +60,11 @@ _MIN_PATIENCE = 0.2
 _ANSWER_TIME = 2.0
 _MAX_TOLD = 4096
 _MAX_TARGETS = 8
+# Times that one peer is told our candidates within so many seconds: it asks once an attempt.
+_MAX_TELLINGS = 8
+_TELLINGS_PERIOD = 10.0
+# For so long what interfaces there are is not asked again, seconds: it takes a system call for each.
+_INTERFACES_KEPT = 1.0
 
 
 @attrs.define(eq=False)
@@ -103,6 +109,9 @@ class Rendezvous:
         # what peers told us inside their sessions
         self._told: dict[PeerId, Candidates] = {}
         self._answering = Answering(engine, stats)
+        self._tellings: WindowBudget[PeerId] = WindowBudget(_MAX_TELLINGS, _TELLINGS_PERIOD)
+        self._interfaces_known: list[Interface] = []
+        self._interfaces_until = -1.0
         self._random_below: Callable[[int], int] = random.SystemRandom().randrange
 
     # messages
@@ -202,7 +211,7 @@ class Rendezvous:
             del self._told[next(iter(self._told))]
         self._told.pop(peer_id, None)
         self._told[peer_id] = message
-        if message.reply_wanted:
+        if message.reply_wanted and self._tellings.take(peer_id, self._engine.now()):
             reply = Candidates(message.punch_id, self._candidates(), filtering=self._filtering())
             self._send(live, reply.encode())
         attempt = None if message.punch_id is None else self._attempts.get(message.punch_id)
@@ -222,7 +231,11 @@ class Rendezvous:
     # what is known of either end
 
     def _interfaces(self) -> list[Interface]:
-        return [Interface(host) for host in self._engine.network.interface_addresses()]
+        now = self._engine.now()
+        if now >= self._interfaces_until:
+            self._interfaces_known = [Interface(host) for host in self._engine.network.interface_addresses()]
+            self._interfaces_until = now + _INTERFACES_KEPT
+        return self._interfaces_known
 
     def _bound(self) -> list[Address]:
         return [socket.address for socket in self._engine.sockets]
@@ -303,6 +316,7 @@ class Rendezvous:
         known = self._store.get(live.peer.peer_id)
         if known is not None and "nat-traversal" not in known.tags:
             raise UnsupportedError("the peer does not take part in the search for shorter paths")
+        self._interfaces_until = -1.0  # an attempt of ours may follow a change of them
         attempt = _Attempt(self._engine.random_bytes(PUNCH_ID_SIZE), live)
         self._attempts[attempt.punch_id] = attempt
         try:

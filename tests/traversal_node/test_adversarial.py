@@ -12,6 +12,7 @@ import trio.testing
 
 from netmesh_trio import NodeConfig, PathKind
 from netmesh_trio.addresses import Address
+from netmesh_trio.node.live import LiveSession
 from netmesh_trio.testing import DROP, Host, Packet, Verdict, VirtualInternet
 from netmesh_trio.traversal import TraversalConfig
 from netmesh_trio.traversal.guard import Verdict as GuardVerdict
@@ -91,6 +92,38 @@ async def test_candidates_that_name_a_third_party(autojump_clock: trio.testing.M
         # two addresses that nobody vouches for, each with the packets of a train
         assert sent <= 2 * TRAIN * TRAINS * (seconds / 10 + 1)
         lab.check_clean()
+        await works(lab)
+
+
+async def test_asking_for_candidates_again_and_again(autojump_clock: trio.testing.MockClock) -> None:
+    """Each answer takes a look at all interfaces, and the request is a few bytes."""
+    async with open_lab(place=with_victim(), config_a=MANUAL) as lab:
+        await lab.connect()
+        await until(lambda: lab.b.peer(lab.a).path is not None, 1.0)
+        await trio.sleep(10.0)
+        looked = told = 0
+        addresses = lab.b.host.interface_addresses
+        send = lab.b.rendezvous._send
+
+        def look() -> list[str]:
+            nonlocal looked
+            looked += 1
+            return addresses()
+
+        def tell(live: LiveSession, payload: bytes) -> None:
+            nonlocal told
+            told += isinstance(decode_rendezvous_message_untrusted(payload), Candidates)
+            send(live, payload)
+
+        lab.b.host.interface_addresses = look  # type: ignore[method-assign]
+        lab.b.rendezvous._send = tell  # type: ignore[method-assign]
+        for _ in range(300):
+            for _ in range(10):
+                say(lab.a, lab.b, Candidates(None, (), True, False))
+            await trio.sleep(0.1)
+        assert 8 <= told <= 8 * 4
+        assert looked <= 40
+        lab.b.host.interface_addresses = addresses  # type: ignore[method-assign]
         await works(lab)
 
 
