@@ -8,7 +8,8 @@ than the keep-alive, keep-alives are sent more often from then on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Hashable
 
 import attrs
 import trio
@@ -29,6 +30,7 @@ from ..traversal.reflex import (
 from ..wire import frames, packets
 from ..wire.errors import DecodeError
 from .engine import Engine
+from .households import household
 from .live import LiveSession
 from .network import UdpSocket
 
@@ -55,6 +57,7 @@ class _Watched:
 
     live: LiveSession
     host: str
+    household: Hashable
     expires: float
     number: int = 0
     source: Address | None = None
@@ -88,9 +91,19 @@ class BindingHelper:
         mine = [token for token, old in self._watched.items() if old.live.peer is live.peer]
         if len(mine) >= _MAX_WATCHED_OF_ONE:
             del self._watched[mine[0]]
-        if watched is not None or len(self._watched) >= _MAX_WATCHED:
+        home = household(live.peer.peer_id, live.session.path)
+        if watched is not None or (len(self._watched) >= _MAX_WATCHED and not self._make_room(home)):
             return False
-        self._watched[message.token] = _Watched(live, address.host, now + _WATCHED_FOR)
+        self._watched[message.token] = _Watched(live, address.host, home, now + _WATCHED_FOR)
+        return True
+
+    def _make_room(self, home: Hashable) -> bool:
+        """Give up what was watched for longest for whoever has most, if that is more than *home* will have."""
+        held = Counter(watched.household for watched in self._watched.values())
+        greatest, most = held.most_common(1)[0]
+        if held[home] + 1 >= most:
+            return False
+        del self._watched[next(token for token, watched in self._watched.items() if watched.household == greatest)]
         return True
 
     def on_canary_untrusted(self, token: bytes, number: int, source: Address) -> bool:

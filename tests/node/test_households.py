@@ -1,0 +1,67 @@
+"""Who is taken for one when somebody has to make room."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from netmesh_trio import Address, Identity, PeerId
+from netmesh_trio.node.bindings import BindingHelper
+from netmesh_trio.node.households import household
+from netmesh_trio.paths.path import Path
+from netmesh_trio.traversal.reflex import Help, HelperBudgets, HelpRequest
+
+A, B, RELAY = (Identity(bytes((n,)) * 32).peer_id for n in (1, 2, 3))
+
+
+def at(host: str, port: int = 4650) -> Path:
+    return Path((0, Address(host, port)), via=None, mtu_limit=1400, now=0.0)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("198.51.100.1", "198.51.100.1", True),
+        ("198.51.100.1", "198.51.100.2", False),
+        ("2001:db8::1", "2001:db8::ffff:2", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("127.0.0.1", "127.0.0.1", False),
+        ("::1", "::1", False),
+    ],
+)
+def test_by_address(one: str, other: str, same: bool) -> None:
+    assert (household(A, at(one, 1)) == household(B, at(other, 2))) is same
+    assert household(A, at(one, 1)) == household(A, at(one, 2))
+
+
+def test_over_a_relay() -> None:
+    def over(relay: PeerId) -> Path:
+        return Path(b"circuit.", via=relay, mtu_limit=1400, now=0.0)
+
+    assert household(A, over(RELAY)) == household(B, over(RELAY)) != household(A, over(B))
+    assert household(A, over(RELAY)) != household(RELAY, at("127.0.0.1"))
+    assert household(A, None) == A
+
+
+def test_the_places_of_a_helper_are_shared_by_address() -> None:
+    engine: Any = SimpleNamespace(now=lambda: 0.0, random_bytes=bytes)
+    helper = BindingHelper(engine, HelperBudgets())
+
+    def ask(number: int, host: str) -> bool:
+        peer_id = PeerId(number.to_bytes(32, "big"))
+        path = at(host)
+        live = cast(Any, SimpleNamespace(peer=SimpleNamespace(peer_id=peer_id), session=SimpleNamespace(path=path)))
+        assert path.address is not None
+        return helper.on_request(live, path.address, HelpRequest(number.to_bytes(8, "big"), Help.BINDING))
+
+    assert all(ask(number, "198.51.100.66") for number in range(64))
+    assert not ask(64, "198.51.100.66")
+    for number in range(31):
+        assert ask(100 + number, f"203.0.113.{1 + number}")
+    assert len(helper._watched) == 64
+    # what was watched for longest has gone
+    assert (0).to_bytes(8, "big") not in helper._watched
+    assert (63).to_bytes(8, "big") in helper._watched
+    assert not ask(65, "198.51.100.66")
