@@ -29,6 +29,7 @@ from ..traversal.stats import TraversalStats
 from ..wire import packets
 from .bursts import Bursts
 from .controls import Control, ControlQueue
+from .endpoints import Endpoints
 from .handshakes import Handshakes
 from .live import LiveSession
 from .log import NodeLog
@@ -130,7 +131,7 @@ class Engine:
         # all that anybody still holds: a peer that comes back is the same object
         self._known_peers: WeakValueDictionary[PeerId, Peer] = WeakValueDictionary()
         #: Circuits that end at this node: id to the neighbor that carries it.
-        self.endpoints: dict[bytes, PeerId] = {}
+        self.endpoints: Endpoints = Endpoints()
         #: The sessions that run, or ran, on each of them; usually one.
         self.riders: dict[bytes, list[LiveSession]] = {}
         #: Circuits that ended lately: messages about them may still come, and their ids are not used again.

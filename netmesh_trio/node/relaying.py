@@ -167,8 +167,7 @@ class Relaying:
         circuit_id = message.circuit_id
         known = engine.endpoints.get(circuit_id)
         if known is None:
-            mine = sum(1 for v in engine.endpoints.values() if v == via)
-            if circuit_id in self._table or mine >= _MAX_ENDPOINTS_PER_PEER:
+            if circuit_id in self._table or engine.endpoints.count_over(via) >= _MAX_ENDPOINTS_PER_PEER:
                 self._tell(via, CircuitRefused(circuit_id, RefusalReason.COLLISION).encode())
                 return
             engine.endpoints[circuit_id] = via
@@ -210,5 +209,5 @@ class Relaying:
         """A neighbor's session is over: its circuits are, on both sides."""
         for leg in self._table.close_for_peer(peer_id):
             self._tell(leg.peer, CloseCircuit(leg.id).encode())
-        for circuit_id in [c for c, via in self._engine.endpoints.items() if via == peer_id]:
+        for circuit_id in self._engine.endpoints.over(peer_id):
             self._engine.circuit_closed(circuit_id)

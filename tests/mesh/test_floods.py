@@ -10,6 +10,7 @@ from trio.testing import MockClock
 
 from netmesh_trio import Identity
 from netmesh_trio.node import announcing
+from netmesh_trio.paths.path import Path
 from netmesh_trio.routing import TAG_RELAY_CAPABLE, Announcement, CloseCircuit, Effort, StoreLimits
 from netmesh_trio.session.delivery import Delivery
 from netmesh_trio.session.events import ControlReceived
@@ -130,7 +131,7 @@ async def test_a_full_relay_ends_a_circuit_of_whoever_has_most(world: World, aut
 class Deaf(Delivery):
     """Takes no notice of acknowledgements, as if the peer sent none."""
 
-    def on_ack(self, *_: object) -> None:
+    def on_ack(self, runs: object, delay: float, arrived: Path, now: float) -> None:
         pass
 
 
