@@ -6,8 +6,7 @@ Exit codes: 0 when the command did what it says, 1 when it could not, 2 for a wr
 
 from __future__ import annotations
 
-import os
-import sys
+import errno
 
 import click
 
@@ -17,7 +16,7 @@ from netmesh_trio.cli.files import receive, send
 from netmesh_trio.cli.identity import identity
 from netmesh_trio.cli.netcheck import netcheck
 from netmesh_trio.cli.options import verbose_option
-from netmesh_trio.cli.output import Reporter
+from netmesh_trio.cli.output import OutputError, Reporter, flush_output
 from netmesh_trio.cli.ping import ping
 from netmesh_trio.cli.repl import repl
 from netmesh_trio.cli.serve import node
@@ -25,6 +24,8 @@ from netmesh_trio.cli.tunnels import expose, forward
 from netmesh_trio.cli.watching import watch
 
 __all__ = ["cli", "run"]
+
+_WRITING = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 
 
 @click.group(
@@ -48,6 +49,15 @@ for _command in (identity, node, netcheck, ping, watch, send, receive, expose, f
 def run(arguments: list[str]) -> int:
     """Do what a command line says; the exit code.  Every error is one line on stderr."""
     reporter = Reporter("--json" in arguments)
+    code = _run(arguments, reporter)
+    error = flush_output()
+    if error is not None and code == 0 and not reporter.goes_on:
+        reporter.error(OutputError.kind, str(OutputError(error)))
+        return 1
+    return code
+
+
+def _run(arguments: list[str], reporter: Reporter) -> int:
     try:
         code: int | None = cli.main(arguments, prog_name="netmesh-trio", standalone_mode=False, obj=reporter)
         return code or 0
@@ -62,6 +72,13 @@ def run(arguments: list[str]) -> int:
         reporter.interrupted()
         return 130
     except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1  # whoever read our output has gone; there is nobody to tell
+    except OutputError as error:
+        reporter.error(error.kind, str(error))
+        return 1
+    except OSError as error:
+        # click's own words, as those of --help
+        if error.filename is not None or error.errno not in _WRITING:
+            raise
+        reporter.error(OutputError.kind, str(OutputError(error)))
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ import click
 if TYPE_CHECKING:
     from netmesh_trio.cli.transfer import Failure, Outcome
 
-__all__ = ["Reporter", "human_bytes", "path_in_words"]
+__all__ = ["OutputError", "Reporter", "flush_output", "human_bytes", "path_in_words"]
 
 PROGRAM = "netmesh-trio"
 
@@ -38,12 +39,44 @@ def _color() -> bool | None:
     return False if os.environ.get("NO_COLOR") else None
 
 
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+class OutputError(Exception):
+    """What a command says cannot be written to stdout, as on a full disk."""
+
+    kind = "output"
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(f"cannot write output: {error.strerror or error}")
+
+
+def flush_output() -> OSError | None:
+    """Write what is left for stdout.  What cannot be written is dropped for good, and the error comes back: the
+    interpreter would meet it again at its end.
+    """
+    out = sys.stdout
+    try:
+        if out is not None and not out.closed:
+            out.flush()
+    except OSError as error:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, out.fileno())
+        os.close(nowhere)
+        return error
+    return None
+
+
 class Reporter:
     """Where a command says what happens.
 
     With ``as_json`` every event is an object on ``stdout`` with ``event`` and ``t``, the seconds
     since start; else the events that people care about are lines there.  Errors, warnings and
     hints are lines on ``stderr`` either way, and errors are events, too.
+
+    Where stdout is closed nothing is written there.  Where it is full, OutputError says so once,
+    unless ``goes_on``: then the lines are dropped, and a note on stderr says so once.
     """
 
     def __init__(
@@ -59,6 +92,8 @@ class Reporter:
         self._stderr = stderr
         self._clock = clock
         self._start = clock()
+        self.goes_on = False
+        self._full = False
 
     @property
     def seconds(self) -> float:
@@ -68,7 +103,7 @@ class Reporter:
     @property
     def terminal(self) -> bool:
         """Whether a person watches ``stderr``, where live displays go."""
-        return not self.as_json and (self._stderr or sys.stderr).isatty()
+        return not self.as_json and _is_terminal(self._stderr or sys.stderr)
 
     def event(self, event: str, human: str | None = None, /, **fields: Any) -> None:
         """Report an event: ``fields`` to programs, ``human`` (if any) to people."""
@@ -88,36 +123,52 @@ class Reporter:
         import shutil
         import textwrap
 
-        out = self._stdout or sys.stdout
-        if out.isatty():
+        if _is_terminal(self._stdout or sys.stdout):
             text = textwrap.fill(text, max(20, shutil.get_terminal_size().columns - 1))
         self.line(text)
 
     def note(self, text: str) -> None:
         """A warning or hint on stderr."""
-        click.echo(f"{PROGRAM}: {text}", err=True, file=self._stderr, color=_color())
+        with contextlib.suppress(OSError):  # as stderr in a file on a full disk: there is nobody left to tell
+            click.echo(f"{PROGRAM}: {text}", err=True, file=self._stderr, color=_color())
 
     def error(self, kind: str, message: str) -> None:
         """What went wrong, in one line on stderr, and as an event."""
         message = " ".join(message.split())
         self.note(f"{click.style('error', fg='red')}: {message}")
         if self.as_json:
-            self.event("error", kind=kind, message=message)
+            # It is told already; that stdout is full or closed is no reason to hide it.
+            with contextlib.suppress(OutputError, BrokenPipeError):
+                self.event("error", kind=kind, message=message)
 
     def interrupted(self) -> None:
         """Somebody pressed Ctrl-C."""
-        if (self._stderr or sys.stderr).isatty():
+        if _is_terminal(self._stderr or sys.stderr):
             click.echo(err=True, file=self._stderr)  # the terminal has shown ^C
         self.note("stopped by Ctrl-C")
 
     def _write(self, text: str) -> None:
         out = self._stdout or sys.stdout
+        if out is None or (self._full and not self.goes_on):
+            return
         try:
-            click.echo(text, file=out, color=_color())
-        except UnicodeEncodeError:
-            # Names of files and peers may hold what the terminal's encoding does not.
-            click.echo(text.encode("ascii", "backslashreplace").decode(), file=out)
-        out.flush()
+            try:
+                click.echo(text, file=out, color=_color())
+            except UnicodeEncodeError:
+                # Names of files and peers may hold what the terminal's encoding does not.
+                click.echo(text.encode("ascii", "backslashreplace").decode(), file=out)
+            out.flush()
+        except BrokenPipeError:
+            raise  # whoever read it has gone, and ends us as any program
+        except OSError as error:
+            told, self._full = self._full, True
+            failure = OutputError(error)
+            if not self.goes_on:
+                raise failure from None
+            if not told:
+                self.note(f"{failure}; it goes on without")
+        else:
+            self._full = False
 
     # -- events that several commands have
 

@@ -37,7 +37,12 @@ def show_waiting(reporter: Reporter, what: str) -> Iterator[None]:
     from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty()) as bars:
+    with Bars(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
+    ) as bars:
         bars.add_task(what, total=None)
         yield
 
@@ -83,7 +88,7 @@ def _bar(verb: str) -> Iterator[ProgressHook]:
         console=Console(stderr=True),
         transient=True,
         # lines go above the bar if both are on the terminal; stdout in a file or pipe stays there
-        redirect_stdout=sys.stdout.isatty(),
+        redirect_stdout=sys.stdout is not None and sys.stdout.isatty(),
     )
     with bars:
         task = bars.add_task(verb, total=None)

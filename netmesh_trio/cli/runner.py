@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from netmesh_trio.cli.output import Reporter
+from netmesh_trio.cli.output import OutputError, Reporter
 from netmesh_trio.cli.transfer.outcome import leaves
 from netmesh_trio.errors import NetmeshError
 
 __all__ = ["CommandError", "run_async"]
 
 
-_EXPECTED = (NetmeshError, trio.BrokenResourceError)
+_EXPECTED = (NetmeshError, OutputError, trio.BrokenResourceError)
 
 
 class CommandError(NetmeshError):
@@ -31,8 +31,9 @@ def run_async(reporter: Reporter, command: Callable[[], Awaitable[bool]], *, unt
 
     ``command`` returns whether it did what it says; what it raises of ours becomes one line.  A
     SIGTERM ends it gracefully, which is its proper end if it runs ``until_stopped``.
-    Ctrl-C ends it as gracefully.
+    Ctrl-C ends it as gracefully.  One that runs ``until_stopped`` goes on while its output cannot be written.
     """
+    reporter.goes_on = until_stopped
     # without -v not even a warning of the log is shown: what people want to know, the reporter says
     logger, silent = logging.getLogger("netmesh_trio"), logging.NullHandler()
     logger.addHandler(silent)
@@ -49,8 +50,8 @@ def run_async(reporter: Reporter, command: Callable[[], Awaitable[bool]], *, unt
         expected = [leaf for leaf in found if isinstance(leaf, _EXPECTED)]
         if len(expected) != len(found):
             raise  # a mistake of this program: the traceback is wanted
-        first = expected[0]
-        kind = first.kind if isinstance(first, NetmeshError) else "session-closed"
+        first = next((leaf for leaf in expected if isinstance(leaf, OutputError)), expected[0])
+        kind = "session-closed" if isinstance(first, trio.BrokenResourceError) else first.kind
         reporter.error(kind, str(first) or "the connection to the peer broke; try again")
         return 1
     finally:

@@ -65,7 +65,7 @@ class _Watch:
         from netmesh_trio.cli.session import running_node
         from netmesh_trio.cli.watch_view import Sampler, View
 
-        picture = self.reporter.terminal and sys.stdout.isatty()
+        picture = self.reporter.terminal and sys.stdout is not None and sys.stdout.isatty()
         view = View() if picture else None
         reporter = self.reporter if view is None else view.reporter()
         async with running_node(self.options, reporter) as node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 import io
 import json
@@ -17,7 +18,7 @@ import pytest
 import trio
 
 from netmesh_trio.cli.commands import cli, run
-from netmesh_trio.cli.output import Reporter, human_bytes
+from netmesh_trio.cli.output import OutputError, Reporter, human_bytes
 from netmesh_trio.cli.runner import CommandError, run_async
 from netmesh_trio.cli.transfer import Failure, Outcome
 from netmesh_trio.identity import Identity, NetworkKey, PeerId
@@ -396,6 +397,76 @@ def test_a_reader_that_goes_away_is_not_a_traceback() -> None:
     os.close(write)
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+
+
+def shell(script: str, unbuffered: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    """Run a line of sh; ``$CLI`` is the program."""
+    environment = {**os.environ, "CLI": f"{sys.executable} -m netmesh_trio.cli", "PYTHONUNBUFFERED": unbuffered}
+    return subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=timeout, env=environment)
+
+
+@FULL
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["identity", "identity --json", "--help", "ping --help", "--version"])
+def test_a_full_disk_for_the_output_is_one_line(command: str, unbuffered: str) -> None:
+    done = shell(f"$CLI {command} > /dev/full", unbuffered)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "netmesh-trio: error: cannot write output: No space left on device\n",
+    )
+
+
+@FULL
+def test_other_errors_are_told_with_a_full_disk_for_the_output() -> None:
+    done = shell("$CLI nothing --json > /dev/full")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "No such command" in done.stderr
+
+
+@FULL
+@pytest.mark.parametrize("as_json", ["", "--json"])
+@pytest.mark.parametrize("errors", ["", "2>&1"])
+def test_a_relay_outlives_a_full_disk(as_json: str, errors: str) -> None:
+    """It ends by the signal that it gets after a while, and has said once what it could not write."""
+    done = shell(f"timeout -s TERM 2 $CLI node --bind 127.0.0.1:0 {as_json} > /dev/full {errors}")
+    assert done.returncode == 124
+    full = "netmesh-trio: cannot write output: No space left on device; it goes on without\n"
+    assert done.stderr == ("" if errors else full + "netmesh-trio: stopped by SIGTERM\n")
+
+
+def test_lines_that_cannot_be_written_are_told_once_and_the_next_ones_come() -> None:
+    class Disk(io.StringIO):
+        full = True
+
+        def flush(self) -> None:
+            if self.full:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    disk, err = Disk(), io.StringIO()
+    report = Reporter(stdout=disk, stderr=err)
+    report.goes_on = True
+    for _ in range(2):
+        disk.full = True
+        report.line("two")
+        report.line("three")
+        disk.full = False
+        report.line("four")
+    assert err.getvalue().count("cannot write output") == 2
+    disk.full = True
+    report.goes_on = False
+    with pytest.raises(OutputError, match="No space left"):
+        report.line("five")
+
+
+@pytest.mark.parametrize("command", ["identity", "identity --json", "--help"])
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_closed_output_is_no_trouble(command: str, closed: str) -> None:
+    done = shell(f"$CLI {command} {closed}")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # -- for people -----------------------------------------------------------------------------------
