@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,17 @@ if TYPE_CHECKING:
 
     from netmesh_trio import Stream
     from netmesh_trio.addresses import MeshUri
-    from netmesh_trio.cli.transfer import Store
+    from netmesh_trio.cli.transfer import Outcome, Progress, Store
+    from netmesh_trio.cli.transfer.outcome import ProgressHook
     from netmesh_trio.identity import PeerId
 
 __all__ = ["FILES_SERVICE", "receive", "send"]
 
 FILES_SERVICE = "netmesh.files"
 _AT_ONCE = 8
+_LOOK_AGAIN = 0.25
+_HINT_AFTER = 3.0
+_MISSED_AFTER = 4.0
 
 
 @click.command()
@@ -64,7 +69,7 @@ async def _send(reporter: Reporter, path: Path, target: PeerId | MeshUri, timeou
             stream = await open_stream(node, target, FILES_SERVICE, timeout, reporter)
             async with stream:
                 with show_progress(reporter, "sending") as hook:
-                    outcome = await send_files(stream, source, hook)
+                    outcome = await _patiently(reporter, hook, lambda hook: send_files(stream, source, hook))
         except ServiceNotFoundError as error:
             raise CommandError(
                 error.kind,
@@ -72,6 +77,37 @@ async def _send(reporter: Reporter, path: Path, target: PeerId | MeshUri, timeou
             ) from None
     reporter.transferred("sent", outcome, str(peer_id))
     return not outcome.failures
+
+
+async def _patiently(
+    reporter: Reporter, hook: ProgressHook, transfer: Callable[[ProgressHook], Awaitable[Outcome]]
+) -> Outcome:
+    """Do a transfer, and tell people once when nothing moves."""
+    import trio
+
+    from netmesh_trio.cli.transfer.outcome import lone_error
+
+    last = trio.current_time()
+
+    def moved(progress: Progress) -> None:
+        nonlocal last
+        last = trio.current_time()
+        hook(progress)
+
+    async def look() -> None:
+        while trio.current_time() < last + _HINT_AFTER:  # noqa: ASYNC110 - looks at most once in 3 s
+            await trio.sleep_until(last + _HINT_AFTER)
+        reporter.note(
+            f"nothing has moved for {_HINT_AFTER:g} s, still waiting: the receiver may be checking what it has, waiting "
+            "for the end of another transfer of the same file, or gone"
+        )
+
+    with lone_error():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            outcome = await transfer(moved)
+            nursery.cancel_scope.cancel()
+    return outcome
 
 
 @click.command()
@@ -126,7 +162,9 @@ async def _receive(
     from netmesh_trio.cli.transfer import Store
 
     try:
-        store = await trio.to_thread.run_sync(lambda: Store(directory, overwrite=overwrite))
+        store = await trio.to_thread.run_sync(
+            lambda: Store(directory, overwrite=overwrite, again=_Patience(reporter).again)
+        )
     except OSError as error:
         raise CommandError("storage", f"cannot receive into {str(directory)!r}: {error.strerror or error}") from None
     try:
@@ -145,6 +183,30 @@ async def _receive(
 def _address(addresses: object) -> str:
     found = [str(uri) for uri in addresses] if isinstance(addresses, (list, tuple)) else []
     return f"'{found[0]}'" if found else "PEER"
+
+
+class _Patience:
+    """Waits for a file that another transfer writes: its sender may have been killed, and is not missed yet."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        from netmesh_trio import NodeConfig
+
+        self._reporter = reporter
+        self._limit = NodeConfig().dead_peer_timeout + _MISSED_AFTER
+
+    def again(self, path: str, seconds: float) -> bool:
+        """In a thread of a transfer, see :class:`Store`."""
+        import trio
+
+        if seconds > self._limit:
+            return False
+        if seconds < _LOOK_AGAIN:
+            trio.from_thread.run_sync(
+                self._reporter.note,
+                f"another transfer is writing {path!r}; waiting for its end up to {self._limit:g} s",
+            )
+        trio.from_thread.run(trio.sleep, _LOOK_AGAIN)
+        return True
 
 
 class _Inbox:

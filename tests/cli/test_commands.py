@@ -117,7 +117,9 @@ def test_a_receiver_that_dies_in_the_middle(tmp_path: Path) -> None:
                 time.sleep(0.01)
             receive.process.kill()
             assert send.finish() == 1
-            one_line(send, "went away", "send again")
+            *_, last = send.errors.splitlines()
+            assert "went away" in last
+            assert "send again" in last
             assert send.last("error")["kind"] == "peer-gone"
     assert not (tmp_path / "in" / "big").exists()
     kept = partial_bytes(tmp_path / "in")
@@ -151,6 +153,22 @@ def test_a_sender_that_is_stopped_in_the_middle(tmp_path: Path) -> None:
             assert send.last("done")["hash"] == digest
             assert send.last("done")["moved"] < 150_000_000
         assert receive.finish() == 0
+
+
+def test_a_sender_that_is_killed_and_run_again_at_once(tmp_path: Path) -> None:
+    """Nobody has said goodbye, so the receiver waits until it would miss the first one."""
+    digest = content(tmp_path / "big", 150_000_000)
+    with running("receive", tmp_path / "in", *LOOPBACK) as receive:
+        (uri,) = receive.wait_for("ready")["addresses"]
+        with running("send", tmp_path / "big", uri, *LOOPBACK) as send:
+            while not partial_bytes(tmp_path / "in"):
+                time.sleep(0.01)
+            send.process.kill()
+        with running("send", tmp_path / "big", uri, *LOOPBACK) as send:
+            assert send.finish() == 0, send.errors
+            assert send.last("done")["hash"] == digest
+            assert "another transfer of the same file" in send.errors
+        assert "another transfer is writing 'big'" in receive.errors
 
 
 def test_an_existing_file(tmp_path: Path) -> None:

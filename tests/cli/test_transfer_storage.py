@@ -120,6 +120,26 @@ def test_only_one_writes_a_partial_copy(store: Store) -> None:
     file.finish(digest(b"abc"))
 
 
+@pytest.mark.parametrize("received", [b"", b"ab"])
+def test_waits_for_a_transfer_whose_sender_is_not_missed_yet(store: Store, received: bytes) -> None:
+    first = store.begin(ENTRY, 0, None)
+    first.write(received)
+    asked: list[str] = []
+
+    def again(path: str, seconds: float) -> bool:
+        asked.append(path)
+        if len(asked) == 3:
+            first.close()  # what it received stays; without any, the partial copy is removed
+        return True
+
+    store.again = again
+    second = store.begin(ENTRY, 0, None)
+    assert asked[:3] == [ENTRY.path] * 3
+    second.write(b"abc")
+    second.finish(digest(b"abc"))
+    assert not [path for path in store.directory.rglob("*") if path.name.endswith(".part")]
+
+
 def test_more_than_announced(store: Store) -> None:
     file = store.begin(ENTRY, 0, None)
     with pytest.raises(TransferError) as caught:

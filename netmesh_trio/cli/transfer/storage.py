@@ -16,6 +16,8 @@ import os
 import shutil
 import stat
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -74,13 +76,24 @@ class Prefix:
 class Store:
     """One directory that receives files.  Serves several transfers, from several threads.
 
+    ``again`` is asked when another transfer writes a wanted file, as that of a sender who was
+    killed and is not missed yet: with the file's path and the seconds that it was asked for,
+    whether to look once more.  It may block meanwhile.
+
     OSError if the directory cannot be made or opened.
     """
 
-    def __init__(self, directory: Path, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        overwrite: bool = False,
+        again: Callable[[str, float], bool] = lambda path, seconds: False,
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
         self.overwrite = overwrite
+        self.again = again
         self._root = open_folder(directory)
 
     def close(self) -> None:
@@ -205,17 +218,21 @@ class Incoming:
         self._partial = partial_name(entry)
         self._state = new_hash()
         self._ours = False
+        self._offset = offset
         self.received: int = offset
         try:
             self._folder = store.parent(entry, create=True)
         except OSError as error:
             raise storage_error(error, repr(entry.path)) from error
         try:
-            mode = 0o777 if entry.executable else 0o666
-            self._fd = self._folder.open(self._partial, os.O_RDWR | os.O_CREAT, mode)
-            if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-                raise TransferError("bad-path", f"{self._partial!r} at the receiver is not a file; remove it")
-            self._lock()
+            self._open()
+            asked = time.monotonic()
+            while not self._lock():
+                if not store.again(entry.path, time.monotonic() - asked):
+                    raise TransferError(
+                        "busy",
+                        f"another transfer is writing {entry.path!r} at the receiver; send again later",
+                    )
             if offset:
                 assert prefix is not None
                 assert prefix.state is not None
@@ -231,31 +248,38 @@ class Incoming:
             self.close()
             raise
 
-    def _lock(self) -> None:
-        busy = TransferError(
-            "busy",
-            f"another transfer is writing {self.entry.path!r} at the receiver; send again later",
-        )
+    def _open(self) -> None:
+        mode = 0o777 if self.entry.executable else 0o666
+        self._fd = self._folder.open(self._partial, os.O_RDWR | os.O_CREAT, mode)
+        if not stat.S_ISREG(os.fstat(self._fd).st_mode):
+            raise TransferError("bad-path", f"{self._partial!r} at the receiver is not a file; remove it")
+
+    def _lock(self) -> bool:
+        """Whether the partial copy is ours alone now."""
         try:
             import fcntl
         except ImportError:  # Windows: an open file cannot be replaced there anyway
             self._ours = True
-            return
+            return True
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise busy from None
+            return False
         except OSError:
             pass  # a file system without locks
-        # Whoever had the lock until now may have put the file in place: then ours has no name any
-        # more.
+        # Whoever had the lock until now may have put the file in place, or removed it: then ours
+        # has no name any more.
         try:
             named = self._folder.lstat(self._partial)
         except FileNotFoundError:
-            raise busy from None
-        if not os.path.samestat(named, os.fstat(self._fd)):
-            raise busy
-        self._ours = True
+            named = None
+        if named is not None and os.path.samestat(named, os.fstat(self._fd)):
+            self._ours = True
+        elif not self._offset:
+            os.close(self._fd)
+            self._fd = -1
+            self._open()
+        return self._ours
 
     def write(self, block: bytes | memoryview) -> None:
         """Append content.  TransferError ``protocol`` beyond the announced size."""
