@@ -98,8 +98,8 @@ async def _patiently(
         while trio.current_time() < last + _HINT_AFTER:  # noqa: ASYNC110 - looks at most once in 3 s
             await trio.sleep_until(last + _HINT_AFTER)
         reporter.note(
-            f"nothing has moved for {_HINT_AFTER:g} s, still waiting: the receiver may be checking what it has, waiting "
-            "for the end of another transfer of the same file, or gone"
+            f"nothing has moved for {_HINT_AFTER:g} s, still waiting: the receiver may be checking what it has, "
+            "waiting for the end of another transfer of the same file, or gone"
         )
 
     with lone_error():

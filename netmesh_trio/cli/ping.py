@@ -22,6 +22,7 @@ __all__ = ["PING_SERVICE", "echo", "ping"]
 
 PING_SERVICE = "netmesh.ping"
 PAYLOAD = 56  # bytes, as the ping that everybody knows
+_LOOK = 0.05
 
 
 async def echo(stream: trio.abc.HalfCloseableStream) -> None:
@@ -121,6 +122,8 @@ class _Ping:
             direct = await self._one(stream, peer, number)
             if self.until_direct and direct:
                 break
+            if number == self.count and self.until_direct:
+                direct = await self._becomes_direct(peer, deadline)
             if number == self.count or trio.current_time() >= deadline:
                 break
             with trio.move_on_at(min(start + self.interval, deadline)):
@@ -142,6 +145,25 @@ class _Ping:
             max_ms=round(high, 3),
             direct=direct,
         )
+
+    async def _becomes_direct(self, peer: Peer, deadline: float) -> bool:
+        """Wait for the search that is going on; not for one that has failed, which is tried again much later."""
+        import trio
+
+        found = False
+        with trio.move_on_at(deadline):
+            async with trio.open_nursery() as nursery:
+
+                async def fails() -> None:
+                    while peer.why_not_direct is None:  # noqa: ASYNC110 - a failure is no event
+                        await trio.sleep(_LOOK)
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(fails)
+                await peer.wait_direct()
+                found = True
+                nursery.cancel_scope.cancel()
+        return found
 
     async def _one(self, stream: Stream, peer: Peer, number: int) -> bool:
         """One round trip; whether it left on a direct path."""
@@ -168,6 +190,8 @@ class _Ping:
         if answer != payload:
             raise CommandError("protocol", f"the answer to ping {number} is not its echo")
         rtt = (trio.current_time() - start) * 1000
+        if path is None:
+            path = peer.path  # what was on its way when the session was so young is known now
         self.rtts.append(rtt)
         kind = None if path is None else path.kind.value
         via = None if path is None or path.via is None else str(path.via)

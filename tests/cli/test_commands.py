@@ -263,6 +263,15 @@ def test_ping_until_direct(relay: str) -> None:
             assert ping.errors == ""
 
 
+def test_the_last_ping_waits_for_the_direct_path(relay: str) -> None:
+    bootstrap = ("--bootstrap", relay)
+    with running("node", *LOOPBACK, *bootstrap) as node:
+        peer_id = node.wait_for("ready")["peer_id"]
+        with running("ping", peer_id, *LOOPBACK, *bootstrap, "--until-direct", "-c", 1) as ping:
+            assert ping.finish() == 0, ping.errors
+            assert (ping.last("done")["sent"], ping.last("done")["direct"]) == (1, True)
+
+
 def test_ping_that_stays_on_the_relay(relay: str) -> None:
     bootstrap = ("--bootstrap", relay)
     with running("node", *LOOPBACK, *bootstrap, "--no-direct") as node:
