@@ -98,8 +98,10 @@ async def _serve(reporter: Reporter, allowed: frozenset[PeerId], options: NodeOp
             mb_per_s=round(rate, 3),
         )
 
-    async with running_node(options, reporter) as node:
+    def announce(node: Node) -> None:
         reporter.line(f"       measure with: netmesh-trio bench '{node.addresses[0]}'")
+
+    async with running_node(options, reporter, announce=announce) as node:
         await serve(node, BENCH_SERVICE, Server(allowed, tell).handle)
     return True
 

@@ -15,7 +15,7 @@ from netmesh_trio.cli.demo import demo
 from netmesh_trio.cli.files import receive, send
 from netmesh_trio.cli.identity import identity
 from netmesh_trio.cli.netcheck import netcheck
-from netmesh_trio.cli.options import verbose_option
+from netmesh_trio.cli.options import behind_command, verbose_option
 from netmesh_trio.cli.output import OutputError, Reporter, flush_output
 from netmesh_trio.cli.ping import ping
 from netmesh_trio.cli.repl import repl
@@ -28,7 +28,13 @@ __all__ = ["cli", "run"]
 _WRITING = (errno.EBADF, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENOSPC)
 
 
+class _Commands(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, behind_command(args))
+
+
 @click.group(
+    cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     invoke_without_command=True,
 )

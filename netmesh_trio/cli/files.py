@@ -14,7 +14,7 @@ from netmesh_trio.cli.output import Reporter
 if TYPE_CHECKING:
     import trio
 
-    from netmesh_trio import Stream
+    from netmesh_trio import Node, Stream
     from netmesh_trio.addresses import MeshUri
     from netmesh_trio.cli.transfer import Outcome, Progress, Store
     from netmesh_trio.cli.transfer.outcome import ProgressHook
@@ -161,6 +161,9 @@ async def _receive(
     from netmesh_trio.cli.session import running_node, serve
     from netmesh_trio.cli.transfer import Store
 
+    def announce(node: Node) -> None:
+        reporter.line(f"       send with: netmesh-trio send PATH '{node.addresses[0]}'")
+
     try:
         store = await trio.to_thread.run_sync(
             lambda: Store(directory, overwrite=overwrite, again=_Patience(reporter).again)
@@ -168,8 +171,7 @@ async def _receive(
     except OSError as error:
         raise CommandError("storage", f"cannot receive into {str(directory)!r}: {error.strerror or error}") from None
     try:
-        async with running_node(options, reporter) as node:
-            reporter.line(f"       send with: netmesh-trio send PATH {_address(node.addresses)}")
+        async with running_node(options, reporter, announce=announce) as node:
             inbox = _Inbox(reporter, store, allowed, once)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(serve, node, FILES_SERVICE, inbox.handle)
@@ -178,11 +180,6 @@ async def _receive(
             return inbox.good
     finally:
         store.close()
-
-
-def _address(addresses: object) -> str:
-    found = [str(uri) for uri in addresses] if isinstance(addresses, (list, tuple)) else []
-    return f"'{found[0]}'" if found else "PEER"
 
 
 class _Patience:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NodeOptions",
+    "behind_command",
     "from_option",
     "json_option",
     "node_options",
@@ -231,6 +232,37 @@ def quiet_node_options(function: _Function) -> _Function:
         wrapped = option(wrapped)
     result: _Function = verbose_option(wrapped)
     return result
+
+
+@json_option
+@quiet_node_options
+def _common(**values: Any) -> None:
+    """Has the options that may stand in front of a command, too."""
+
+
+def behind_command(arguments: list[str]) -> list[str]:
+    """The same command line with common options and ``--json`` moved from before the command to behind it."""
+    flags = {
+        name: isinstance(option, click.Option) and option.is_flag
+        for option in getattr(_common, "__click_params__", ())
+        for name in option.opts
+    }
+    kept: list[str] = []
+    moved: list[str] = []
+    rest = list(arguments)
+    while rest:
+        name, equals, _ = rest[0].partition("=")
+        if name in {"-v", "--verbose"}:
+            kept.append(rest.pop(0))
+            continue
+        if name not in flags:
+            break
+        moved.append(rest.pop(0))
+        if not equals and not flags[name] and rest:
+            moved.append(rest.pop(0))
+    if not rest or rest[0].startswith("-"):
+        return arguments  # no command behind them
+    return [*kept, rest[0], *moved, *rest[1:]]
 
 
 def _collect(values: dict[str, Any]) -> NodeOptions:

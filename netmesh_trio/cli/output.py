@@ -57,9 +57,10 @@ def flush_output() -> OSError | None:
     interpreter would meet it again at its end.
     """
     out = sys.stdout
+    if out is None or out.closed:
+        return None
     try:
-        if out is not None and not out.closed:
-            out.flush()
+        out.flush()
     except OSError as error:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, out.fileno())
@@ -178,6 +179,12 @@ class Reporter:
         if not brief:
             lines += [f"       reachable as {address}" for address in addresses]
         self.event("ready", "\n".join(lines), peer_id=peer_id, addresses=list(addresses))
+
+    def mesh(self, addresses: Sequence[str]) -> None:
+        """Tell people that the first bootstrap node has answered, and the addresses if they are others now."""
+        lines = [f"{click.style('mesh', fg='green')}   connected"]
+        lines += [f"       reachable as {address}" for address in addresses]
+        self.line("\n".join(lines))
 
     def path(
         self,

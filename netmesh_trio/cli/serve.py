@@ -71,16 +71,19 @@ class _Serve:
         if self.qr:
             _segno()  # before anything else, so that its lack is told at once
         try:
-            async with running_node(self.options, self.reporter, brief=True, meanwhile=self._operate) as node:
-                self._ticket([str(uri) for uri in node.addresses])
-                notify("STATUS=in the mesh")
-                await trio.sleep_forever()
+            async with running_node(self.options, self.reporter, brief=True, announce=self._ticket) as node:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._operate, node)
+                    await node.wait_connected()
+                    notify("STATUS=in the mesh")
         finally:
             notify("STOPPING=1")
         return True
 
     async def _operate(self, node: Node) -> None:
-        """What begins once the sockets are open, whether or not others can be reached yet."""
+        """What begins once the sockets are open, whether or not others can be reached yet; lasts for ever."""
+        import trio
+
         from netmesh_trio.cli.systemd import notify
 
         notify("READY=1\nSTATUS=open, no bootstrap node has answered yet")
@@ -88,16 +91,18 @@ class _Serve:
             from netmesh_trio.cli.metrics import render, serve_metrics
 
             await serve_metrics(self.metrics, lambda: render(node), self._metrics_ready)
+        await trio.sleep_forever()
 
     def _metrics_ready(self, bound: list[Endpoint]) -> None:
         addresses = [str(address) for address in bound]
         where = ", ".join(a if a.startswith("unix:") else f"http://{a}/metrics" for a in addresses)
         self.reporter.event("metrics", f"       metrics at {where}", addresses=addresses)
 
-    def _ticket(self, addresses: list[str]) -> None:
+    def _ticket(self, node: Node) -> None:
         """What to copy to other machines."""
         if self.reporter.as_json:
             return  # the ready event has it
+        addresses = [str(uri) for uri in node.addresses]
         best = addresses[0]
         self.reporter.line(f"ticket {best}")
         for other in addresses[1:]:

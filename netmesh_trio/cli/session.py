@@ -40,16 +40,24 @@ async def running_node(
     timeout: float | None = None,
     brief: bool = False,
     nat: bool = True,
-    meanwhile: Callable[[Node], Awaitable[object]] | None = None,
+    announce: Callable[[Node], None] = lambda node: None,
 ) -> AsyncIterator[Node]:
-    """Open the node that the options describe; the block begins once it is ``ready``.
+    """Open the node that the options describe, answer pings, and report what changes, for the length of a block.
 
-    Answers pings and reports what changes for as long as the block lasts.  CommandError when no
-    bootstrap node answers within ``timeout`` seconds; None waits for one for ever.  ``brief``
-    leaves the node's addresses out of the line for people; without ``nat``, its NAT is not told.
-    ``meanwhile`` runs from the moment that the node is open, ready or not.
+    With a ``timeout``, the block begins once the node is ``ready``, which is to say has a session with a bootstrap node
+    if it has any; CommandError when none answers within so many seconds.  Without, it begins at once: other nodes may
+    find this one before it finds its bootstrap nodes.  People are told at once, too, and once more when it is in the
+    mesh; programs get ``ready`` when it is.  ``announce`` tells what else there is to tell then.
+
+    ``brief`` leaves the node's addresses out of the line for people; without ``nat``, its NAT is not told.
     """
     identity = options.load_identity()
+    if options.bootstrap and all(uri.peer_id == identity.peer_id for uri in options.bootstrap):
+        raise CommandError(
+            "bootstrap",
+            f"--bootstrap names this node itself ({identity.peer_id.short}): give another node, or none if this is the "
+            "first one",
+        )
     network_key = options.load_network_key()
     config = netmesh_trio.NodeConfig(
         relay=options.relay,
@@ -72,13 +80,30 @@ async def running_node(
                     nursery.start_soon(punches.watch_paths, ready)
                     nursery.start_soon(punches.watch_failures, ready)
                 nursery.start_soon(serve, node, PING_SERVICE, echo)
-                if meanwhile is not None:
-                    nursery.start_soon(meanwhile, node)
-                if options.bootstrap:
-                    await _wait_connected(node, options, reporter, timeout)
-                addresses = [str(uri) for uri in node.addresses]
-                reporter.ready(str(node.peer_id), addresses, brief=brief)
-                ready.set()
+
+                def tell() -> None:
+                    reporter.ready(str(node.peer_id), [str(uri) for uri in node.addresses], brief=brief)
+                    announce(node)
+                    ready.set()
+
+                async def join() -> None:
+                    if reporter.as_json:
+                        await _wait_connected(node, options, reporter, None)
+                        tell()
+                        return
+                    tell()
+                    before = node.addresses
+                    await _wait_connected(node, options, reporter, None)
+                    reporter.mesh([] if brief or node.addresses == before else [str(uri) for uri in node.addresses])
+                    if node.addresses != before:
+                        announce(node)
+
+                if options.bootstrap and timeout is None:
+                    nursery.start_soon(join)
+                else:
+                    if options.bootstrap:
+                        await _wait_connected(node, options, reporter, timeout)
+                    tell()
                 yield node
                 if options.direct:
                     punches.check()
@@ -86,9 +111,11 @@ async def running_node(
 
 
 async def _wait_connected(node: Node, options: NodeOptions, reporter: Reporter, timeout: float | None) -> None:
+    tried = ", ".join(str(uri.address or uri) for uri in options.bootstrap)
+
     async def hint() -> None:
         await trio.sleep(_HINT_AFTER)
-        reporter.note("no bootstrap node has answered yet; still trying (Ctrl-C stops)")
+        reporter.note(f"no bootstrap node has answered yet (tried {tried}); still trying (Ctrl-C stops)")
 
     with trio.move_on_after(float("inf") if timeout is None else timeout):
         async with trio.open_nursery() as nursery:
@@ -96,7 +123,6 @@ async def _wait_connected(node: Node, options: NodeOptions, reporter: Reporter, 
             await node.wait_connected()
             nursery.cancel_scope.cancel()
         return
-    tried = ", ".join(str(uri.address) for uri in options.bootstrap)
     advice = await _unknown_host(options) or "check its address, peer id and network key, and that it runs"
     raise CommandError("peer-unreachable", f"no bootstrap node answered within {timeout:g} s (tried {tried}): {advice}")
 

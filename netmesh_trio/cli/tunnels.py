@@ -78,8 +78,7 @@ class _Expose:
 
         gate = Gate(self.reporter)
         try:
-            async with running_node(self.options, self.reporter, brief=True) as node:
-                self._ready(node)
+            async with running_node(self.options, self.reporter, brief=True, announce=self._ready) as node:
 
                 async def handle(stream: Stream) -> None:
                     with gate.passing():
@@ -164,8 +163,14 @@ class _Forward:
         # first, so that a port that is taken is told at once
         async with listen(self.where) as (listeners, bound):
             try:
-                async with running_node(self.options, self.reporter, brief=True) as node:
-                    self._ready([str(address) for address in bound])
+                told: list[bool] = []
+
+                def announce(node: Node) -> None:
+                    if not told:  # addresses of the node that change do not matter here
+                        self._ready([str(address) for address in bound])
+                    told.append(True)
+
+                async with running_node(self.options, self.reporter, brief=True, announce=announce) as node:
 
                     async def handle(local: trio.SocketStream) -> None:
                         with gate.passing():
@@ -199,6 +204,7 @@ class _Forward:
         from netmesh_trio.errors import PeerUnreachableError
 
         try:
+            await node.wait_connected()
             await node.connect(self.target)
         except PeerUnreachableError:
             short = peer_id_of(self.target).short

@@ -18,6 +18,7 @@ import pytest
 import trio
 
 from netmesh_trio.cli.commands import cli, run
+from netmesh_trio.cli.options import behind_command
 from netmesh_trio.cli.output import OutputError, Reporter, human_bytes
 from netmesh_trio.cli.runner import CommandError, run_async
 from netmesh_trio.cli.transfer import Failure, Outcome
@@ -79,9 +80,19 @@ def test_usage_errors_are_one_line(
         assert output.out == ""
 
 
-def test_the_command_line_refuses_to_relay_for_members_of_no_mesh(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["node", "--bind", "127.0.0.1:0", "--relay", "members"]) == 1
-    assert "give a network key" in capsys.readouterr().err
+def test_common_options_before_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--json", "identity"]) == 0
+    assert json.loads(capsys.readouterr().out)["event"] == "identity"
+    key = str(tmp_path / "no" / "key")
+    for front in (["--identity", key], [f"--identity={key}"], ["-v", "--no-direct", "--identity", key, "-v"]):
+        assert run([*front, "ping", ID]) == 1  # it is this key file that cannot be made
+        assert key in capsys.readouterr().err
+        logging.getLogger("netmesh_trio").handlers.clear()
+    logging.getLogger("netmesh_trio").setLevel(logging.NOTSET)
+    for wrong in (["--bind", "127.0.0.1:0", "identity"], ["--json"], ["--identity"], ["--count", "3", "ping", ID]):
+        assert run(wrong) == 2
+        assert "netmesh-trio: error: " in capsys.readouterr().err
+    assert behind_command(["--bind", "a:1", "ping", "--json", "b"]) == ["ping", "--bind", "a:1", "--json", "b"]
 
 
 def test_identity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

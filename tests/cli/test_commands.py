@@ -312,6 +312,52 @@ def test_no_bootstrap_node_answers() -> None:
         assert ping.last("error")["kind"] == "peer-unreachable"
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["node"], "ticket netmesh://"),
+        (["receive", "in"], "send with: netmesh-trio send PATH 'netmesh://"),
+        (["expose", "web", "127.0.0.1:9"], "netmesh-trio forward 127.0.0.1:0 'netmesh://"),
+        (["forward", "127.0.0.1:0", "PEER", "web"], "listen on 127.0.0.1:"),
+        (["bench", "--serve"], "measure with: netmesh-trio bench 'netmesh://"),
+    ],
+)
+def test_people_get_the_address_before_the_mesh_is_there(command: list[str], words: str, tmp_path: Path) -> None:
+    """And are told when it is; programs get ``ready`` then."""
+    key = tmp_path / "relay.key"
+    relay_id = Identity.load_or_create(key).peer_id
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"netmesh://{relay_id}@127.0.0.1:{port}"
+    arguments = [word.replace("PEER", str(relay_id)) for word in command]
+    started = [sys.executable, "-m", "netmesh_trio.cli", *arguments, *LOOPBACK, "--bootstrap", uri]
+    with subprocess.Popen(started, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        lines: list[str] = []
+        while words not in "".join(lines):
+            lines.append(program.stdout.readline())
+            assert lines[-1], program.stderr.read()
+        assert "connected" not in "".join(lines)
+        hint = program.stderr.readline()
+        assert f"no bootstrap node has answered yet (tried 127.0.0.1:{port})" in hint
+        with running("node", "--bind", f"127.0.0.1:{port}", "--identity", key):
+            while "mesh   connected\n" not in lines:
+                lines.append(program.stdout.readline())
+                assert lines[-1], program.stderr.read()
+        program.terminate()
+        program.communicate()
+        assert program.returncode == 0
+
+
+def test_the_only_bootstrap_node_is_this_node(tmp_path: Path) -> None:
+    uri = f"netmesh://{Identity.load_or_create(tmp_path / 'key').peer_id}@127.0.0.1:9"
+    with running("node", *LOOPBACK, "--identity", tmp_path / "key", "--bootstrap", uri) as node:
+        assert node.finish() == 1
+        one_line(node, "names this node itself")
+
+
 def test_an_unknown_bootstrap_host() -> None:
     uri = f"netmesh://{Identity.generate().peer_id}@no-such-host.invalid:4650"
     with running("ping", uri, *LOOPBACK, "--bootstrap", uri, "--timeout", 1) as ping:
