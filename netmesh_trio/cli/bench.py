@@ -150,7 +150,7 @@ class _Bench:
         from netmesh_trio.cli.ping import PING_SERVICE
         from netmesh_trio.cli.session import open_stream
 
-        stream = await open_stream(node, self.target, PING_SERVICE, self.timeout, self.reporter)
+        stream = await open_stream(node, self.target, PING_SERVICE, self.timeout, self.options, self.reporter)
         async with stream:
             await stream.send_all(b"?")
             await stream.receive_some(1)

@@ -66,7 +66,7 @@ async def _send(reporter: Reporter, path: Path, target: PeerId | MeshUri, timeou
     peer_id = peer_id_of(target)
     async with running_node(options, reporter, timeout=timeout, brief=True) as node:
         try:
-            stream = await open_stream(node, target, FILES_SERVICE, timeout, reporter)
+            stream = await open_stream(node, target, FILES_SERVICE, timeout, options, reporter)
             async with stream:
                 with show_progress(reporter, "sending") as hook:
                     outcome = await _patiently(reporter, hook, lambda hook: send_files(stream, source, hook))

@@ -106,7 +106,7 @@ class _Ping:
         from netmesh_trio.cli.session import open_stream, peer_id_of, running_node
 
         async with running_node(self.options, self.reporter, timeout=self.timeout, brief=True) as node:
-            stream = await open_stream(node, self.target, PING_SERVICE, self.timeout, self.reporter)
+            stream = await open_stream(node, self.target, PING_SERVICE, self.timeout, self.options, self.reporter)
             async with stream:
                 peer = await node.connect(peer_id_of(self.target))
                 await self._pings(stream, peer)

@@ -128,8 +128,10 @@ async def _wait_connected(node: Node, options: NodeOptions, reporter: Reporter, 
 
 
 async def _unknown_host(options: NodeOptions) -> str | None:
-    """What is wrong with the first bootstrap host that has no address, if one has none."""
+    """What is wrong with the first bootstrap host that has no address that this node can reach, if one has none."""
     for uri in options.bootstrap:
+        if _advice(options, uri).startswith("give --bind"):
+            return f"this node has no socket for {uri.address}: {_advice(options, uri)}"
         if uri.address is not None:
             with trio.move_on_after(_LOOKUP):
                 try:
@@ -150,10 +152,29 @@ def peer_id_of(target: PeerId | MeshUri) -> PeerId:
     return target.peer_id if isinstance(target, MeshUri) else target
 
 
+def _advice(options: NodeOptions, target: PeerId | MeshUri) -> str:
+    """What to do about a peer that cannot be reached."""
+    if isinstance(target, MeshUri) and target.address is not None:
+        families = {6 if ":" in where.host else 4 for where in options.bind} or {4}
+        numeric = target.address.address
+        if numeric is not None and numeric.family not in families:
+            return f"give --bind {'[::]:0' if numeric.family == 6 else '0.0.0.0:0'}"
+        return "check that it runs, its peer id and the network key"
+    if options.bootstrap or (isinstance(target, MeshUri) and target.via):
+        return "check that it runs and has a bootstrap node in common"
+    return "give --bootstrap, or a netmesh:// URI with an address"
+
+
 async def open_stream(
-    node: Node, target: PeerId | MeshUri, service: str, timeout: float, reporter: Reporter | None = None
+    node: Node,
+    target: PeerId | MeshUri,
+    service: str,
+    timeout: float,
+    options: NodeOptions,
+    reporter: Reporter | None = None,
 ) -> Stream:
     """A stream to a service of a peer that may not be up yet: tries until ``timeout`` seconds, and says so."""
+    advice = _advice(options, target)
     deadline = trio.current_time() + timeout
     last: PeerUnreachableError | None = None
     while True:
@@ -162,14 +183,12 @@ async def open_stream(
                 peer = await node.connect(target)
                 return await peer.open_stream(service)
         except trio.TooSlowError:
-            raise last or PeerUnreachableError(
-                f"peer {peer_id_of(target).short} did not answer within {timeout:g} s: "
-                "check that it runs, and that both have a bootstrap node in common"
-            ) from None
+            what = str(last or f"peer {peer_id_of(target).short} did not answer within {timeout:g} s")
+            raise PeerUnreachableError(f"{what}: {advice}") from None
         except PeerUnreachableError as error:
             if trio.current_time() + _RETRY >= deadline:
-                raise
+                raise PeerUnreachableError(f"{error}: {advice}") from None
             if last is None and reporter is not None:
-                reporter.note(f"peer {peer_id_of(target).short} cannot be reached yet; waiting")
+                reporter.note(f"peer {peer_id_of(target).short} cannot be reached yet ({advice}); waiting")
             last = error
         await trio.sleep(_RETRY)

@@ -223,7 +223,7 @@ class _Forward:
             gate.refuse("busy", f"there are {gate.running - 1:,} connections; try again later", who, fields)
             return
         try:
-            stream = await open_stream(node, self.target, self.service, self.timeout)
+            stream = await open_stream(node, self.target, self.service, self.timeout, self.options)
         except NetmeshError as error:
             gate.refuse(*why_ended(error), who, fields)
             return

@@ -99,7 +99,9 @@ class _Watch:
 
         while True:
             try:
-                async with await open_stream(node, target, PING_SERVICE, float("inf"), reporter) as stream:
+                async with await open_stream(
+                    node, target, PING_SERVICE, float("inf"), self.options, reporter
+                ) as stream:
                     while True:
                         await stream.send_all(bytes(PAYLOAD))
                         left = PAYLOAD

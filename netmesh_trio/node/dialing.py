@@ -205,7 +205,13 @@ class Dialer:
             addresses = []  # the program wants to stay on the relay
         for address in addresses:
             number = engine.socket_for(address)
-            if number is not None:
+            if number is None:
+                if not dial.sent_at:
+                    wildcard = "[::]:0" if address.family == 6 else "0.0.0.0:0"
+                    dial.address_error = (
+                        f"this node has no IPv{address.family} socket that could reach {address} (bind {wildcard}, too)"
+                    )
+            else:
                 key = (number, address)
                 engine.send_packet(engine.handshakes.init_for(dial, key, now), key, None)
                 dial.address_error = f"nobody answers at {address}"

@@ -302,6 +302,29 @@ def test_a_peer_that_nobody_knows(relay: str) -> None:
         assert ping.errors.count("netmesh-trio: error:") == 1
         assert "Traceback" not in ping.errors
         assert ping.last("error")["kind"] == "peer-unreachable"
+        assert "check that it runs and has a bootstrap node in common" in ping.errors
+
+
+@pytest.mark.parametrize(
+    ("target", "advice"),
+    [
+        ("{id}", "give --bootstrap, or a netmesh:// URI with an address"),
+        ("netmesh://{id}@127.0.0.1:9", "check that it runs, its peer id and the network key"),
+        ("netmesh://{id}@[::1]:9", "no IPv6 socket that could reach [::1]:9"),
+        ("netmesh://{id}@[::1]:9", "give --bind [::]:0"),
+    ],
+)
+def test_what_to_do_about_a_peer_that_cannot_be_reached(target: str, advice: str) -> None:
+    with running("ping", target.format(id=Identity.generate().peer_id), *LOOPBACK, "--timeout", 0.9) as ping:
+        assert ping.finish() == 1
+        assert advice in ping.last("error")["message"]
+
+
+def test_a_bootstrap_node_of_another_family() -> None:
+    uri = f"netmesh://{Identity.generate().peer_id}@[::1]:9"
+    with running("ping", uri, *LOOPBACK, "--bootstrap", uri, "--timeout", 0.5) as ping:
+        assert ping.finish() == 1
+        one_line(ping, "give --bind [::]:0")
 
 
 def test_no_bootstrap_node_answers() -> None:
@@ -340,6 +363,9 @@ def test_people_get_the_address_before_the_mesh_is_there(command: list[str], wor
             lines.append(program.stdout.readline())
             assert lines[-1], program.stderr.read()
         assert "connected" not in "".join(lines)
+        if command != ["node"]:
+            program.kill()
+            return
         hint = program.stderr.readline()
         assert f"no bootstrap node has answered yet (tried 127.0.0.1:{port})" in hint
         with running("node", "--bind", f"127.0.0.1:{port}", "--identity", key):
