@@ -26,6 +26,7 @@ __all__ = ["DemoView"]
 _REFRESH = 0.1
 _SPEED_OVER = 8  # looks
 _COLORS = {"relayed": "cyan", "direct": "green"}
+_LEFT_NAT = "NAT of the peer symmetric"
 # lines of the picture beside the timeline and a line for each node
 _FRAME = 14
 
@@ -45,6 +46,8 @@ class DemoView:
         #: How many bytes were done at most while the path was of this kind, in order.
         self._parts: list[tuple[int, str]] = []
         self._looks: deque[tuple[float, int]] = deque(maxlen=_SPEED_OVER)
+        self._nats: dict[str, tuple[str, str | None]] = {}
+        self._moved = False
         self._over = False
         # What is left when the nodes are closed.
         self._counted: dict[str, str] | None = None
@@ -90,10 +93,12 @@ class DemoView:
         self.happened(f"{name} is {node.peer_id.short}, {where}")
         if self._reporter.as_json:
             self._reporter.ready(str(node.peer_id), [str(uri) for uri in node.addresses])
+        self._look_at_nats()
 
     def moved(self, name: str, where: str) -> None:
         """A node is in another network."""
         self._nodes[name] = (self._nodes[name][0], where)
+        self._moved = True
         self.happened(f"{name} moves: now {where}", "yellow")
 
     def watch(self, near: Node, far: Node, peer: Peer) -> None:
@@ -119,6 +124,7 @@ class DemoView:
 
     def look(self) -> None:
         """Tell it if the path is another one than before, or why it is not direct."""
+        self._look_at_nats()
         if self._pair is None:
             return
         _, far, peer = self._pair
@@ -137,7 +143,9 @@ class DemoView:
                 reason = ("silent" if path.via is not None else "better") if changed else None
                 report_path(self._reporter, far.peer_id, path, reason)
         error = peer.why_not_direct
-        if error is not None and error is not self._last_error:
+        # Its end may come after the move: that of an attempt with the NAT that the peer has left.
+        stale = self._moved and error is not None and _LEFT_NAT in (error.detail or "")
+        if error is not None and error is not self._last_error and not stale:
             self.happened(f"it stays on the relay, {error.kind}: {error.detail or reason_of(error)}")
         self._last_error = error
         if self._progress is not None:
@@ -146,6 +154,16 @@ class DemoView:
                 self._parts[-1] = (done, kind)
             else:
                 self._parts.append((done, kind))
+
+    def _look_at_nats(self) -> None:
+        """For programs: the NAT of every node, whenever it is another one."""
+        if not self._reporter.as_json:
+            return
+        for name, (node, _) in self._nodes.items():
+            now = (node.nat_type.value, None if node.reflex_addr is None else str(node.reflex_addr))
+            if self._nats.get(name) != now:
+                self._nats[name] = now
+                self._reporter.event("nat", peer_id=str(node.peer_id), nat_type=now[0], reflex_addr=now[1])
 
     def _name(self, peer_id: object) -> str:
         for name, (node, _) in self._nodes.items():

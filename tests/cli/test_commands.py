@@ -456,6 +456,11 @@ def test_demo(size: float, paths: int) -> None:
         assert len(kinds) >= paths
         texts = [event["text"] for event in demo.events if event["event"] == "timeline"]
         assert any("hashes agree" in text for text in texts)
+        bob = demo.last("done")["peer_id"]
+        nats = [event["nat_type"] for event in demo.events if event["event"] == "nat" and event["peer_id"] == bob]
+        assert (nats[0], nats[-1]) == ("symmetric", "cone")
+        moved = next(number for number, text in enumerate(texts) if text.startswith("bob moves"))
+        assert not any("NAT of the peer symmetric" in text for text in texts[moved:])
         assert any("punch-failed" in text for text in texts)
         assert demo.last("done")["t"] < 20
         assert demo.errors == ""
