@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from netmesh_trio.cli.options import NodeOptions, from_option, node_options, parse_peer, timeout_option
+from netmesh_trio.cli.options import NodeOptions, Number, from_option, node_options, parse_peer, timeout_option
 from netmesh_trio.cli.output import Reporter, human_bytes, path_in_words
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _SETTLE = 5.0
 @click.option(
     "--seconds",
     metavar="S",
-    type=click.FloatRange(0.1, 60),
+    type=Number(0.1, 60),
     default=5.0,
     show_default=True,
     help="Length of each of the two bulk transfers.",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netmesh_trio.cli.options import json_option
+from netmesh_trio.cli.options import FilePath, Number, json_option
 from netmesh_trio.cli.output import Reporter
 
 if TYPE_CHECKING:
@@ -34,13 +34,13 @@ _PATIENCE = 4.0
     "--file",
     "path",
     metavar="FILE",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="File to send. [default: random bytes]",
 )
 @click.option(
     "--size",
     metavar="MB",
-    type=click.FloatRange(0, 1000),
+    type=Number(0, 1000),
     default=16.0,
     show_default=True,
     help="Size of the random file.",
@@ -48,7 +48,7 @@ _PATIENCE = 4.0
 @click.option(
     "--delay",
     metavar="MS",
-    type=click.FloatRange(0, 1000),
+    type=Number(0, 1000),
     default=10.0,
     show_default=True,
     help="One-way delay of each peer's line; the relays are twice as far away.",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from netmesh_trio.cli.options import NodeOptions, from_option, node_options, parse_peer, timeout_option
+from netmesh_trio.cli.options import FilePath, NodeOptions, from_option, node_options, parse_peer, timeout_option
 from netmesh_trio.cli.output import Reporter
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _MISSED_AFTER = 4.0
 
 
 @click.command()
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", type=FilePath())
 @click.argument("peer", callback=parse_peer)
 @timeout_option(30.0, "Seconds to wait for the peer to be reachable.")
 @node_options
@@ -111,7 +111,7 @@ async def _patiently(
 
 
 @click.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=FilePath())
 @click.option("--once", is_flag=True, help="Stop after the first transfer that came to its end.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist with other content.")
 @from_option("senders", "Take files from this peer only; repeat for more. [default: from anybody in the mesh]")
@@ -169,7 +169,7 @@ async def _receive(
             lambda: Store(directory, overwrite=overwrite, again=_Patience(reporter).again)
         )
     except OSError as error:
-        raise CommandError("storage", f"cannot receive into {str(directory)!r}: {error.strerror or error}") from None
+        raise CommandError("storage", f"cannot receive into {str(directory)!r}: {_no_directory(error)}") from None
     try:
         async with running_node(options, reporter, announce=announce) as node:
             inbox = _Inbox(reporter, store, allowed, once)
@@ -180,6 +180,13 @@ async def _receive(
             return inbox.good
     finally:
         store.close()
+
+
+def _no_directory(error: OSError) -> str:
+    # making one over a file says "File exists", which is no help
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return "it is not a directory"
+    return str(error.strerror or error)
 
 
 class _Patience:

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import click
 
-from netmesh_trio.cli.options import json_option
+from netmesh_trio.cli.options import FilePath, json_option
 from netmesh_trio.cli.output import Reporter
 
 __all__ = ["identity"]
 
 
 @click.command()
-@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.argument("file", required=False, type=FilePath())
 @click.option(
     "--new-network-key",
     "network_key",
     metavar="NEWFILE",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Write a fresh key for a private mesh to NEWFILE, for --network-key of all its nodes.",
 )
 @json_option

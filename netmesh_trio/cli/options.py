@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from netmesh_trio.identity import Identity, NetworkKey, PeerId
 
 __all__ = [
+    "FilePath",
     "NodeOptions",
+    "Number",
     "behind_command",
     "from_option",
     "json_option",
@@ -43,23 +46,58 @@ def parse_value(value: Any, parse: Callable[[str], Any], ctx: click.Context, par
         raise click.BadParameter(str(error), ctx, param) from None
 
 
+class FilePath(click.Path):
+    """A path; an empty one, as of a variable that is not set, is a mistake and not the current directory."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click."""
+        if value == "":
+            self.fail("the path is empty: name a file or directory", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number in a range, which nan is in none of."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
+
+def parse_uri(text: str) -> MeshUri:
+    """What people write as a URI.  AddressError that says how to write it."""
+    from netmesh_trio.addresses import MeshUri
+    from netmesh_trio.errors import AddressError
+
+    scheme, mark, _ = text.partition("://")
+    if mark and scheme != "netmesh":
+        raise AddressError(f"{text!r} is no URI of a peer: write netmesh://PEER@HOST:PORT")
+    if not mark and "@" in text:
+        raise AddressError(f"{text!r} lacks its beginning: write netmesh://PEER@HOST:PORT")
+    return MeshUri.parse(text)
+
+
 def parse_peer(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """Callback of a parameter that takes a peer id or a ``netmesh://`` URI, or several."""
-    from netmesh_trio.addresses import MeshUri
     from netmesh_trio.identity import PeerId
 
     def parse(text: str) -> PeerId | MeshUri:
-        return MeshUri.parse(text) if "://" in text else PeerId.parse(text)
+        return parse_uri(text) if "://" in text or "@" in text else PeerId.parse(text)
 
     return parse_value(value, parse, ctx, param)
 
 
 def _parse_bootstrap(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-    from netmesh_trio.addresses import MeshUri
     from netmesh_trio.errors import AddressError
 
     def parse(text: str) -> MeshUri:
-        uri = MeshUri.parse(text)
+        uri = parse_uri(text)
         if uri.address is None and not uri.via:
             raise AddressError(f"URI {text!r} has no address: write netmesh://PEER@HOST:PORT")
         return uri
@@ -103,7 +141,7 @@ class NodeOptions:
         return None if self.network_key is None else NetworkKey.load(self.network_key)
 
 
-_FILE = click.Path(path_type=Path)
+_FILE = FilePath()
 
 _OPTIONS = [
     click.option(
@@ -153,7 +191,7 @@ def timeout_option(default: float, text: str) -> Callable[[_Function], _Function
     return click.option(
         "--timeout",
         metavar="S",
-        type=click.FloatRange(0, min_open=True),
+        type=Number(0, min_open=True),
         default=default,
         show_default=True,
         help=text,
@@ -267,6 +305,8 @@ def behind_command(arguments: list[str]) -> list[str]:
 
 def _collect(values: dict[str, Any]) -> NodeOptions:
     """Take the common options out of the values of a command line."""
+    if values.get("relay") == "members" and values["network_key"] is None:
+        raise click.UsageError("--relay members is for a private mesh: give its --network-key")
     taken: Mapping[str, Any] = {
         "identity": values.pop("identity"),
         "bind": tuple(values.pop("bind")),

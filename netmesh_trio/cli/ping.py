@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from netmesh_trio.cli.options import NodeOptions, node_options, parse_peer, timeout_option
+from netmesh_trio.cli.options import NodeOptions, Number, node_options, parse_peer, timeout_option
 from netmesh_trio.cli.output import Reporter, path_in_words
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ async def echo(stream: trio.abc.HalfCloseableStream) -> None:
     "-i",
     "--interval",
     metavar="S",
-    type=click.FloatRange(0),
+    type=Number(0),
     default=1.0,
     show_default=True,
     help="Seconds from one ping to the next.",

@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from netmesh_trio.cli.options import FilePath
+
 __all__ = ["config_option"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -21,7 +23,7 @@ def config_option(function: _Function) -> _Function:
     return click.option(
         "--config",
         metavar="FILE",
-        type=click.Path(path_type=Path),
+        type=FilePath(),
         envvar="NETMESH_CONFIG",
         show_envvar=True,
         is_eager=True,

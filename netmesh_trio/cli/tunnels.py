@@ -29,6 +29,15 @@ def _parse_endpoint(ctx: click.Context, param: click.Parameter, value: Any) -> A
     return parse_value(value, parse_endpoint, ctx, param)
 
 
+def _parse_target(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    from netmesh_trio.addresses import HostPort
+
+    target = _parse_endpoint(ctx, param, value)
+    if isinstance(target, HostPort) and not target.port:
+        raise click.BadParameter(f"{target} has the port 0: give the one that the service listens on", ctx, param)
+    return target
+
+
 def _parse_service(ctx: click.Context, param: click.Parameter, value: str) -> str:
     from netmesh_trio.node.services import encode_service
 
@@ -40,7 +49,7 @@ def _parse_service(ctx: click.Context, param: click.Parameter, value: str) -> st
 
 @click.command()
 @click.argument("service", callback=_parse_service)
-@click.argument("target", metavar="HOST:PORT", callback=_parse_endpoint)
+@click.argument("target", metavar="HOST:PORT", callback=_parse_target)
 @from_option("peers", "Serve this peer only; repeat for more. [default: anybody in the mesh]")
 @node_options
 @click.pass_obj

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
-from netmesh_trio.cli.options import NodeOptions, node_options, parse_peer, relay_option
+from netmesh_trio.cli.options import NodeOptions, Number, node_options, parse_peer, relay_option
 from netmesh_trio.cli.output import Reporter
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["watch"]
     "-i",
     "--interval",
     metavar="S",
-    type=click.FloatRange(0.1, 3600),
+    type=Number(0.1, 3600),
     default=1.0,
     show_default=True,
     help="Seconds from one look to the next.",
@@ -95,7 +95,7 @@ class _Watch:
 
         from netmesh_trio.cli.ping import PAYLOAD, PING_SERVICE
         from netmesh_trio.cli.session import open_stream
-        from netmesh_trio.errors import NetmeshError
+        from netmesh_trio.errors import AddressError, NetmeshError
 
         while True:
             try:
@@ -110,6 +110,8 @@ class _Watch:
                         if left:
                             break
                         await trio.sleep(self.interval)
+            except AddressError:
+                raise  # the node's own peer id: it stays that
             except (NetmeshError, trio.BrokenResourceError) as error:
                 reporter.note(str(error))
             await trio.sleep(self.interval)

@@ -59,6 +59,17 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
         (["node", "--bind", "localhost"], ["no port", "HOST:PORT"]),
         (["node", "--bootstrap", f"netmesh://{ID}"], ["no address", "@HOST:PORT"]),
         (["node", "--relay", "maybe"], ["'off', 'members', 'any'"]),
+        (["node", "--relay", "members"], ["private mesh", "--network-key"]),
+        (["send", "", ID], ["path is empty"]),
+        (["receive", ""], ["path is empty"]),
+        (["identity", ""], ["path is empty"]),
+        (["identity", "--new-network-key", ""], ["path is empty"]),
+        (["node", "--identity", ""], ["path is empty"]),
+        (["ping", ID, "--timeout", "nan"], ["--timeout", "'nan' is not a number"]),
+        (["ping", ID, "-i", "nan"], ["--interval"]),
+        (["ping", "http://example.org/"], ["write netmesh://PEER@HOST:PORT"]),
+        (["ping", f"{ID}@example.org:4650"], ["write netmesh://PEER@HOST:PORT"]),
+        (["node", "--bootstrap", f"{ID}@example.org:4650"], ["write netmesh://PEER@HOST:PORT"]),
         (["node", "--port-mapping=upnp"], ["--port-mapping", "does not take a value"]),
     ],
 )
@@ -195,6 +206,7 @@ def test_a_target_that_is_no_directory(tmp_path: Path, capsys: pytest.CaptureFix
     output = capsys.readouterr()
     assert output.err.count("\n") == 1
     assert "cannot receive into" in output.err
+    assert "it is not a directory" in output.err
 
 
 # -- the reporter ---------------------------------------------------------------------------------

@@ -320,6 +320,7 @@ def test_a_port_in_use(stack: ExitStack, capsys: pytest.CaptureFixture[str]) -> 
         (["expose", "ssh", "22"], "no port"),
         (["expose", "x" * 65, "127.0.0.1:22"], "1 to 64"),
         (["expose", "netmesh.ping", "127.0.0.1:22"], "'netmesh.' in front are taken"),
+        (["expose", "ssh", "127.0.0.1:0"], "has the port 0"),
         (["expose", "ssh", "unix:"], "unix:PATH"),
         (["expose", "ssh", "unix:" + "x" * 101], "100 bytes"),
         (["forward", "127.0.0.1:0", "me", "ssh"], "peer id 'me'"),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +48,14 @@ def test_rates_for_programs(mesh: tuple[str, str]) -> None:
         assert rates["received"] > 0
         watch.process.send_signal(signal.SIGTERM)
         assert watch.finish() == 0
+
+
+def test_oneself_cannot_be_watched(tmp_path: Path) -> None:
+    peer_id = Identity.load_or_create(tmp_path / "key").peer_id
+    with running("watch", peer_id, "--identity", tmp_path / "key", "--bind", "127.0.0.1:0") as watch:
+        assert watch.finish() == 1
+        assert "own peer id" in watch.last("error")["message"]
+        assert watch.errors.count("own peer id") == 1
 
 
 def test_lines_in_a_pipe(mesh: tuple[str, str]) -> None:
