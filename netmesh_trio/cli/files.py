@@ -24,6 +24,7 @@ __all__ = ["FILES_SERVICE", "receive", "send"]
 
 FILES_SERVICE = "netmesh.files"
 _AT_ONCE = 8
+_REFUSED = 100  # peers that are told of
 _LOOK_AGAIN = 0.25
 _HINT_AFTER = 3.0
 _MISSED_AFTER = 4.0
@@ -224,6 +225,7 @@ class _Inbox:
         self._allowed = allowed
         self._once = once
         self._running = 0
+        self._refused: set[PeerId] = set()
         self.finished = trio.Event()
         self.good = False
 
@@ -234,6 +236,9 @@ class _Inbox:
 
         sender = stream.peer_id
         if self._allowed and sender not in self._allowed:
+            if sender not in self._refused and len(self._refused) < _REFUSED:
+                self._refused.add(sender)
+                self._reporter.note(f"refused files from {sender}: it is not among those of --from")
             await self._refuse(stream, "the receiver does not take files from this peer")
             return
         if self._running >= _AT_ONCE:
@@ -267,7 +272,7 @@ class _Inbox:
                     outcome = await receive_files(stream, self._store, hook)
             else:
                 outcome = await receive_files(stream, self._store)
-        self._reporter.transferred("received", outcome, str(stream.peer_id))
+        self._reporter.transferred("received", outcome, str(stream.peer_id), f" from {stream.peer_id.short}")
         return not outcome.failures
 
     async def _refuse(self, stream: trio.abc.HalfCloseableStream, why: str) -> None:

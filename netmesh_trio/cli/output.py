@@ -218,8 +218,10 @@ class Reporter:
         seen = f", seen from outside as {reflex_addr}" if reflex_addr else ""
         self.event("nat", f"nat    {nat_type}{seen}", nat_type=nat_type, reflex_addr=reflex_addr)
 
-    def transferred(self, verb: str, outcome: Outcome, peer_id: str) -> None:
-        """A transfer is over: ``done`` if every file is in place, else one error for each."""
+    def transferred(self, verb: str, outcome: Outcome, peer_id: str, who: str = "") -> None:
+        """A transfer is over: ``done`` if every file is in place, else one error for each.  ``who`` tells people
+        of the other side.
+        """
         for path in outcome.skipped:
             self.note(f"left out {path!r}: links and special files are not sent")
         if outcome.failures:
@@ -230,7 +232,7 @@ class Reporter:
         already = f", {human_bytes(resumed)} of it was there already" if resumed else ""
         self.event(
             "done",
-            f"{click.style('done', fg='green')}   {verb} {outcome.root!r}: {files}"
+            f"{click.style('done', fg='green')}   {verb} {outcome.root!r}{who}: {files}"
             f"{human_bytes(outcome.bytes)} in {outcome.seconds:.2f} s, "
             f"{outcome.mb_per_s:.1f} MB/s{already}\n       BLAKE2b-256:\n       {outcome.digest}",
             peer_id=peer_id,

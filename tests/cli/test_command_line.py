@@ -285,6 +285,12 @@ def test_a_transfer_is_done_or_an_error() -> None:
     assert "20 files were not transferred, 2 are" in err.getvalue()
 
 
+def test_a_receiver_tells_people_from_whom_a_file_came() -> None:
+    report, out, _ = reporter(False)
+    report.transferred("received", Outcome("file", False, 1, 5, 5, 1.0, "abcd", ()), "you", " from you")
+    assert "received 'file' from you: 5 bytes" in out.getvalue()
+
+
 def test_a_name_that_the_terminal_cannot_show() -> None:
     raw = io.BytesIO()
     out = io.TextIOWrapper(raw, encoding="ascii")

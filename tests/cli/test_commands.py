@@ -225,6 +225,8 @@ def test_a_sender_that_is_not_wanted(tmp_path: Path) -> None:
             assert send.finish() == 1
             one_line(send, "does not take files from this peer")
             assert send.last("error")["kind"] == "refused"
+            sender = send.last("ready")["peer_id"]
+        one_line(receive, f"refused files from {sender}", "--from")
 
 
 def test_a_port_in_use() -> None:

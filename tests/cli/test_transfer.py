@@ -417,9 +417,74 @@ def test_sources_that_cannot_be_sent(tmp_path: Path) -> None:
         with pytest.raises(TransferError, match=word) as caught:
             Source.scan(path)
         assert caught.value.kind == "source"
-    (tmp_path / os.fsdecode(b"bad\xff")).write_bytes(b"")
+    bad = tmp_path / os.fsdecode(b"bad\xff")
+    bad.write_bytes(b"")
     with pytest.raises(TransferError, match="UTF-8"):
-        Source.scan(tmp_path)
+        Source.scan(bad)
+
+
+async def test_what_cannot_be_sent_of_a_tree_does_not_stop_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    write(tree / "good", b"1")
+    write(tree / "closed" / "file", b"2")
+    write(tree / os.fsdecode(b"bad\xff"), b"3")
+    scandir = os.scandir
+
+    def scan(path: Path) -> object:
+        if path == tree / "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    sent, received = (await run(tree, tmp_path / "in")).good
+    assert [(failure.path, failure.kind) for failure in sent.failures] == [
+        ("tree/bad\udcff", "source"),
+        ("tree/closed", "source"),
+    ]
+    assert "Permission denied" in sent.failures[1].message
+    assert (sent.files, sent.digest) == (1, "")
+    assert not received.failures
+    assert listing(tmp_path / "in") == {"tree": None, "tree/closed": None, "tree/good": b"1"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+async def test_private_files_stay_private(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for name, mode in (("key", 0o600), ("script", 0o700), ("page", 0o644), ("group", 0o640), ("d/x", 0o600)):
+        write(tree / name, b"1", mode)
+    (tree / "d").chmod(0o700)
+    assert Source.scan(tree).offer.version == 2
+    old = os.umask(0o022)
+    try:
+        sent, received = (await run(tree, tmp_path / "in")).good
+    finally:
+        os.umask(old)
+    assert not sent.failures
+    assert not received.failures
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "in").rglob("*")}
+    assert found.pop("tree") in (0o755, 0o700)
+    assert found == {"key": 0o600, "script": 0o700, "page": 0o644, "group": 0o644, "d": 0o700, "x": 0o600}
+
+
+async def test_a_tree_without_private_files_is_one_that_older_receivers_take(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    write(tree / "page", b"1")
+    tree.chmod(0o755)
+    assert Source.scan(tree).offer.version == 1
+
+
+async def test_what_is_left_of_another_version_goes_when_the_file_is_complete(tmp_path: Path) -> None:
+    source = write(tmp_path / "file", b"a" * 300_000)
+    target = tmp_path / "in"
+    await run(source, target, limit=200_000)
+    assert len(parts(target)) == 1
+    write(target / ".other.0123456789abcdef.part", b"of another file")
+    write(source, b"b" * 400_000)
+    sent, _ = (await run(source, target)).good
+    assert not sent.failures
+    assert [path.name for path in parts(target)] == [".other.0123456789abcdef.part"]
 
 
 # -- hostile or broken peers ----------------------------------------------------------------------

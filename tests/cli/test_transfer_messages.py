@@ -16,6 +16,8 @@ HASH = bytes(range(32))
 MESSAGES: list[m.Message] = [
     m.Offer("root", True, 2, 5),
     m.Entries((m.Entry("root", is_dir=True), m.Entry("root/ü", 5, 123, True))),
+    m.Offer("root", True, 2, 5, 2),
+    m.Entries((m.Entry("root", is_dir=True, private=True), m.Entry("root/ü", 5, 123, True, private=True))),
     m.Have(((1, 5), (70000, 1 << 40))),
     m.HaveEnd(),
     m.Proof(((1, HASH),)),
@@ -123,7 +125,7 @@ def test_any_payload_gives_a_message_or_one_error(
         "0f 00000001 80",
         "04 00000002 8100",
         "01 00000006 8501616100 01",  # an array that is cut
-        "01 00000007 8502616100010500",  # version 2... and a stray byte
+        "01 00000007 8503616100010500",  # version 3... and a stray byte
         "02 00000001 80",  # no entries
         "08 00000003 820320",  # a negative offset
         "08 00000003 8203f5",  # a boolean
@@ -138,8 +140,8 @@ def test_malformed(data: str) -> None:
 
 def test_another_version_is_named() -> None:
     raw = bytearray(m.encode(m.Offer("a", False, 1, 5)))
-    raw[6] = 2
-    with pytest.raises(DecodeError, match="version 2"):
+    raw[6] = 3
+    with pytest.raises(DecodeError, match="version 3"):
         m.Decoder().feed(raw)
 
 

@@ -30,10 +30,14 @@ class Folder(Protocol):
     :mod:`os` do.
     """
 
-    def enter(self, name: str, create: bool) -> Folder:
-        """The directory of that name inside; made if ``create``.  TransferError if it is a link or
-        no directory.
+    def enter(self, name: str, create: bool, mode: int = 0o777) -> Folder:
+        """The directory of that name inside; made with ``mode`` if ``create``.  TransferError if it
+        is a link or no directory.
         """
+        ...
+
+    def names(self) -> list[str]:
+        """All that is in it."""
         ...
 
     def lstat(self, name: str) -> os.stat_result:
@@ -78,7 +82,7 @@ class HeldFolder:
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
-    def enter(self, name: str, create: bool) -> Folder:
+    def enter(self, name: str, create: bool, mode: int = 0o777) -> Folder:
         """See :class:`Folder`."""
         flags = os.O_RDONLY | _DIRECTORY | _SAFE
         try:
@@ -88,7 +92,7 @@ class HeldFolder:
                 if not create:
                     raise
             with contextlib.suppress(FileExistsError):
-                os.mkdir(name, dir_fd=self._fd)
+                os.mkdir(name, mode, dir_fd=self._fd)
             return HeldFolder(os.open(name, flags, dir_fd=self._fd))
         except (NotADirectoryError, FileExistsError):
             raise _not_a_folder(name) from None
@@ -97,6 +101,10 @@ class HeldFolder:
             if self._is_link(name):
                 raise _not_a_folder(name) from error
             raise
+
+    def names(self) -> list[str]:
+        """See :class:`Folder`."""
+        return os.listdir(self._fd)
 
     def _is_link(self, name: str) -> bool:
         try:
@@ -143,18 +151,22 @@ class NamedFolder:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def enter(self, name: str, create: bool) -> Folder:
+    def enter(self, name: str, create: bool, mode: int = 0o777) -> Folder:
         """See :class:`Folder`."""
         path = self._path / name
         if create:
             with contextlib.suppress(FileExistsError):
-                path.mkdir()
+                path.mkdir(mode)
         found = os.lstat(path)
         # A Windows junction is a reparse point that lstat calls a directory.
         reparse: int = getattr(found, "st_reparse_tag", 0)
         if reparse or not stat.S_ISDIR(found.st_mode):
             raise _not_a_folder(name)
         return NamedFolder(path)
+
+    def names(self) -> list[str]:
+        """See :class:`Folder`."""
+        return os.listdir(self._path)
 
     def lstat(self, name: str) -> os.stat_result:
         """See :class:`Folder`."""

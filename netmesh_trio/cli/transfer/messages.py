@@ -68,7 +68,7 @@ __all__ = [
     "tree_digest",
 ]
 
-VERSION = 1
+VERSIONS = (1, 2)
 CHUNK = 1 << 20
 """Largest DATA payload, in bytes."""
 MAX_CONTROL = 256 * 1024
@@ -104,6 +104,8 @@ class Entry:
     """Time of last change, nanoseconds since 1970."""
     executable: bool = False
     is_dir: bool = False
+    private: bool = False
+    """The sender's copy gives nothing to its group and to others, nor shall the receiver's."""
 
     @property
     def file_id(self) -> str:
@@ -122,6 +124,8 @@ class Offer:
     is_dir: bool
     count: int
     total: int
+    version: int = 1
+    """Of the protocol: 2 if an entry is private, which version 1 knows nothing of."""
 
 
 @attrs.frozen
@@ -293,9 +297,9 @@ def encode(message: Message) -> bytes:
 
 def _to_wire(message: Message) -> tuple[int, list[Any]]:
     if isinstance(message, Offer):
-        return 1, [VERSION, message.root, int(message.is_dir), message.count, message.total]
+        return 1, [message.version, message.root, int(message.is_dir), message.count, message.total]
     if isinstance(message, Entries):
-        return 2, [[e.path, e.size, e.mtime_ns, int(e.executable), int(e.is_dir)] for e in message.entries]
+        return 2, [[e.path, e.size, e.mtime_ns, e.executable + 2 * e.private, int(e.is_dir)] for e in message.entries]
     if isinstance(message, Have):
         return 3, [list(item) for item in message.items]
     if isinstance(message, HaveEnd):
@@ -377,28 +381,31 @@ def check_path(path: object) -> str:
 
 
 def _entry(value: object) -> Entry:
-    path, size, mtime_ns, executable, is_dir = _array(value, 5)
+    path, size, mtime_ns, flags, is_dir = _array(value, 5)
     is_dir = bool(_uint(is_dir, 1))
+    flags = _uint(flags, 3)
     return Entry(
         path=check_path(path),
         size=_uint(size, 0 if is_dir else _MAX_SIZE),
         mtime_ns=_uint(mtime_ns),
-        executable=bool(_uint(executable, 1)),
+        executable=bool(flags & 1),
         is_dir=is_dir,
+        private=bool(flags & 2),
     )
 
 
 def _offer(value: object) -> Offer:
     if type(value) is not list or not value:
         raise DecodeError("transfer message: an array of the wrong shape")
-    if value[0] != VERSION or type(value[0]) is not int:
-        raise DecodeError(f"the sender speaks version {str(value[0])[:20]} of this protocol, not {VERSION}")
-    _, root, is_dir, count, total = _array(value, 5)
+    if type(value[0]) is not int or value[0] not in VERSIONS:
+        known = " or ".join(map(str, VERSIONS))
+        raise DecodeError(f"the sender speaks version {str(value[0])[:20]} of this protocol, not {known}")
+    version, root, is_dir, count, total = _array(value, 5)
     if "/" in check_path(root):
         raise DecodeError("the offered name is a path")
     if not count:
         raise DecodeError("an offer of nothing")
-    return Offer(root, bool(_uint(is_dir, 1)), _uint(count), _uint(total))
+    return Offer(root, bool(_uint(is_dir, 1)), _uint(count), _uint(total), version)
 
 
 def _decode(kind: int, payload: bytes) -> Message:

@@ -243,11 +243,14 @@ class _Sender:
             bytes=sum(size for index, size in self._sizes.items() if self._verdicts[index].ok),
             moved=self._progress.moved,
             seconds=seconds,
-            digest="" if bad else source.digest().hex(),
-            failures=tuple(
-                Failure(source.entries[index].path, verdict.status, verdict.message)
-                for index, verdict in sorted(self._verdicts.items())
-                if not verdict.ok
+            digest="" if bad or source.failed else source.digest().hex(),
+            failures=(
+                *source.failed,
+                *(
+                    Failure(source.entries[index].path, verdict.status, verdict.message)
+                    for index, verdict in sorted(self._verdicts.items())
+                    if not verdict.ok
+                ),
             ),
             skipped=tuple(source.skipped),
         )

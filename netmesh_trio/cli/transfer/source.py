@@ -26,6 +26,7 @@ from netmesh_trio.cli.transfer.messages import (
     new_hash,
     tree_digest,
 )
+from netmesh_trio.cli.transfer.outcome import Failure
 from netmesh_trio.wire.errors import DecodeError
 
 __all__ = ["MAX_FILES", "Source"]
@@ -45,6 +46,8 @@ class Source:
     """Where the offered file or directory is."""
     skipped: list[str]
     """Paths left out: symbolic links and special files."""
+    failed: list[Failure] = attrs.field(factory=list)
+    """What should be sent and cannot be: directories that cannot be read, names that are not UTF-8."""
     digests: dict[int, bytes] = attrs.field(factory=dict)
     """Hash of every file that was read to its end, by index."""
     _prefixes: dict[int, tuple[int, hashlib.blake2b]] = attrs.field(factory=dict)
@@ -60,9 +63,10 @@ class Source:
             name = path.name if path.name not in ("", "..") else path.resolve().name or "root"
             entries: list[Entry] = []
             skipped: list[str] = []
+            failed: list[Failure] = []
             if stat.S_ISDIR(found.st_mode):
-                entries.append(Entry(_path(name), is_dir=True))
-                _walk(path, entries[0].path, entries, skipped)
+                entries.append(Entry(_path(name), is_dir=True, private=_private(found)))
+                _walk(path, entries[0].path, entries, skipped, failed)
             elif stat.S_ISREG(found.st_mode):
                 if not os.access(path, os.R_OK):
                     raise TransferError("source", f"cannot read {str(path)!r}: permission denied")
@@ -71,8 +75,10 @@ class Source:
                 raise TransferError("source", f"{str(path)!r} is neither a file nor a directory")
         except OSError as error:
             raise TransferError("source", f"cannot read {str(error.filename or path)!r}: {error.strerror}") from error
-        offer = Offer(entries[0].path, entries[0].is_dir, len(entries), sum(entry.size for entry in entries))
-        return cls(offer, entries, path, skipped)
+        version = 2 if any(entry.private for entry in entries) else 1
+        total = sum(entry.size for entry in entries)
+        offer = Offer(entries[0].path, entries[0].is_dir, len(entries), total, version)
+        return cls(offer, entries, path, skipped, failed)
 
     def digest(self) -> bytes:
         """One hash for all: of a single file its own, of a tree over paths, kinds and hashes in
@@ -184,25 +190,45 @@ def _mtime(found: os.stat_result) -> int:
 
 
 def _file(path: str, found: os.stat_result) -> Entry:
-    return Entry(path, found.st_size, _mtime(found), bool(found.st_mode & 0o111))
+    return Entry(path, found.st_size, _mtime(found), bool(found.st_mode & 0o111), private=_private(found))
 
 
-def _walk(directory: Path, prefix: str, entries: list[Entry], skipped: list[str]) -> None:
+def _private(found: os.stat_result) -> bool:
+    return not found.st_mode & 0o077
+
+
+def _walk(directory: Path, prefix: str, entries: list[Entry], skipped: list[str], failed: list[Failure]) -> None:
     stack = [(directory, prefix)]
     while stack:
         here, path = stack.pop()
-        with os.scandir(here) as scan:
-            found = sorted(scan, key=lambda item: item.name)
+        try:
+            with os.scandir(here) as scan:
+                found = sorted(scan, key=lambda item: item.name)
+        except OSError as error:
+            if here == directory:
+                raise
+            failed.append(Failure(path, "source", f"cannot read {path!r} at the sender: {error.strerror}"))
+            continue
         below: list[tuple[Path, str]] = []
         for item in found:
             inner = f"{path}/{item.name}"
             if item.is_symlink():
                 skipped.append(inner)
-            elif item.is_dir(follow_symlinks=False):
-                entries.append(Entry(_path(inner), is_dir=True))
+                continue
+            try:
+                _path(inner)
+                status = item.stat(follow_symlinks=False)
+            except TransferError as error:
+                failed.append(Failure(inner, error.kind, str(error)))
+                continue
+            except OSError as error:
+                failed.append(Failure(inner, "source", f"cannot read {inner!r} at the sender: {error.strerror}"))
+                continue
+            if item.is_dir(follow_symlinks=False):
+                entries.append(Entry(inner, is_dir=True, private=_private(status)))
                 below.append((here / item.name, inner))
             elif item.is_file(follow_symlinks=False):
-                entries.append(_file(_path(inner), item.stat(follow_symlinks=False)))
+                entries.append(_file(inner, status))
             else:
                 skipped.append(inner)
             if len(entries) > MAX_FILES:

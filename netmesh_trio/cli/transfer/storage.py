@@ -13,6 +13,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 import sys
@@ -28,6 +29,7 @@ from netmesh_trio.cli.transfer.messages import CHUNK, Entry, new_hash
 
 __all__ = ["Incoming", "Prefix", "Store", "partial_name", "storage_error"]
 
+_PARTIAL = re.compile(r"\.(.+)\.[0-9a-f]{16}\.part", re.DOTALL)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _RESERVED = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"
@@ -56,10 +58,28 @@ def check_name(name: str, windows: bool = sys.platform == "win32") -> None:
             raise TransferError("bad-path", f"the receiver's system cannot have a file named {name!r}; rename it")
 
 
+def _stem(entry: Entry) -> str:
+    return entry.path.rsplit("/", 1)[-1].encode()[:200].decode(errors="ignore")
+
+
 def partial_name(entry: Entry) -> str:
     """The name of the partial copy of a file, at most 255 bytes."""
-    name = entry.path.rsplit("/", 1)[-1].encode()[:200].decode(errors="ignore")
-    return f".{name}.{entry.file_id}.part"
+    return f".{_stem(entry)}.{entry.file_id}.part"
+
+
+def _locked(fd: int) -> bool:
+    """Lock a file; whether nobody else has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: an open file cannot be replaced there anyway
+        return True
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # a file system without locks
+    return True
 
 
 @attrs.define
@@ -95,6 +115,8 @@ class Store:
         self.overwrite = overwrite
         self.again = again
         self._root = open_folder(directory)
+        #: By directory, the partial copies that lie in it, by the name in them.
+        self._partials: dict[str, dict[str, set[str]]] = {}
 
     def close(self) -> None:
         """Let go of the directory."""
@@ -126,7 +148,8 @@ class Store:
         """Make a directory of the manifest, and those above it."""
         folder = self.parent(entry, create=True)
         try:
-            folder.enter(entry.path.rsplit("/", 1)[-1], create=True).close()
+            mode = 0o700 if entry.private else 0o777
+            folder.enter(entry.path.rsplit("/", 1)[-1], create=True, mode=mode).close()
         finally:
             folder.close()
 
@@ -200,6 +223,31 @@ class Store:
             os.close(fd)
         prefix.state = state
 
+    def remember(self, folder: Folder, entry: Entry) -> None:
+        """Note that there is a partial copy of a file now; and, once for each directory, those that are there."""
+        above = entry.path.rpartition("/")[0]
+        if above not in self._partials:
+            there: dict[str, set[str]] = {}
+            for name in folder.names():
+                if match := _PARTIAL.fullmatch(name):
+                    there.setdefault(match[1], set()).add(name)
+            self._partials[above] = there
+        name = partial_name(entry)
+        self._partials[above].setdefault(_stem(entry), set()).add(name)
+
+    def forget(self, folder: Folder, entry: Entry) -> None:
+        """A file is in place: partial copies of other states of it, which nobody writes, have no use any more."""
+        above = entry.path.rpartition("/")[0]
+        old = self._partials[above].pop(_stem(entry), set())
+        for name in old - {partial_name(entry)}:
+            with contextlib.suppress(OSError):
+                fd = folder.open(name, os.O_RDWR)
+                try:
+                    if _locked(fd):
+                        folder.unlink(name)
+                finally:
+                    os.close(fd)
+
     def begin(self, entry: Entry, offset: int, prefix: Prefix | None) -> Incoming:
         """Open the partial copy of a file to write it from ``offset`` on (0, or the length of a
         proven prefix).
@@ -250,23 +298,17 @@ class Incoming:
 
     def _open(self) -> None:
         mode = 0o777 if self.entry.executable else 0o666
+        if self.entry.private:
+            mode &= 0o700
         self._fd = self._folder.open(self._partial, os.O_RDWR | os.O_CREAT, mode)
         if not stat.S_ISREG(os.fstat(self._fd).st_mode):
             raise TransferError("bad-path", f"{self._partial!r} at the receiver is not a file; remove it")
+        self._store.remember(self._folder, self.entry)
 
     def _lock(self) -> bool:
         """Whether the partial copy is ours alone now."""
-        try:
-            import fcntl
-        except ImportError:  # Windows: an open file cannot be replaced there anyway
-            self._ours = True
-            return True
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(self._fd):
             return False
-        except OSError:
-            pass  # a file system without locks
         # Whoever had the lock until now may have put the file in place, or removed it: then ours
         # has no name any more.
         try:
@@ -275,6 +317,9 @@ class Incoming:
             named = None
         if named is not None and os.path.samestat(named, os.fstat(self._fd)):
             self._ours = True
+            if self.entry.private and hasattr(os, "fchmod"):
+                # a copy that was begun before it was private
+                os.fchmod(self._fd, stat.S_IMODE(named.st_mode) & 0o700)
         elif not self._offset:
             os.close(self._fd)
             self._fd = -1
@@ -313,6 +358,7 @@ class Incoming:
                 os.close(self._fd)
                 self._fd = -1
             self._place()
+            self._store.forget(self._folder, entry)
             self._folder.sync()
         except OSError as error:
             raise storage_error(error, repr(entry.path)) from error
