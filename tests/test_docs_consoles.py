@@ -19,7 +19,7 @@ TEXTS = [ROOT / "README.rst", *sorted((ROOT / "docs").glob("**/*.rst"))]
 OTHERS = frozenset(
     (
         ". cd curl docker grep install journalctl mkdir nox pip podman pytest python python3 sphinx-build ssh sudo"
-        " sysctl systemctl"
+        " sysctl systemctl uvicorn"
     ).split()
 )
 THEIRS = ("build", "pip", "pytest", "trio", "venv")
