@@ -17,6 +17,7 @@ import contextlib
 import errno
 import hmac
 import os
+import re
 import secrets
 import stat
 import string
@@ -371,6 +372,9 @@ class Identity(_Secret):
 class NetworkKey(_Secret):
     """The shared secret of a private mesh: who does not have it is dropped at the first packet.
 
+    A file of its own holds a line as :meth:`save` writes it, the 32 bytes alone, or their 64 hexadecimal digits, as
+    other programs make keys.
+
     ``bytes(network_key)`` gives the 32 bytes.  A public mesh has none, which on the wire is 32
     zeros.
     """
@@ -397,6 +401,15 @@ class NetworkKey(_Secret):
         if secret is None:
             raise cls._missing(path)
         return cls(secret)
+
+    @classmethod
+    def _parse(cls, where: str, data: bytes) -> bytes:
+        # 32 printable characters are no random key but a text that was cut, or a password.
+        if len(data) == KEY_SIZE and not (data.isascii() and data.decode("ascii").strip().isprintable()):
+            return data
+        if re.fullmatch(rb"[0-9a-fA-F]{64}\r?\n?", data):
+            return bytes.fromhex(data.decode("ascii"))
+        return super()._parse(where, data)
 
     def __bytes__(self) -> bytes:
         return self._secret

@@ -139,6 +139,7 @@ class _Bench:
         self.reporter.event(
             "done",
             peer_id=str(peer.peer_id),
+            seconds=round(self.reporter.seconds, 3),
             first_ms=round(connected * 1e3, 3),
             **_fields(trips),
             up_mb_per_s=round(_rate(up), 3),

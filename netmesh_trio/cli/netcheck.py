@@ -110,7 +110,8 @@ async def _netcheck(reporter: Reporter, timeout: float, options: NodeOptions, *,
                 f"{len(fields['observers'])} node said where it sees this one, and it takes two at different addresses "
                 "to tell the kind of NAT: give another --bootstrap",
             )
-        reporter.event("done", f"done   in {reporter.seconds:.1f} s", nat_type=report.nat_type.value)
+        seconds = reporter.seconds
+        reporter.event("done", f"done   in {seconds:.1f} s", nat_type=report.nat_type.value, seconds=round(seconds, 3))
     return True
 
 

@@ -144,6 +144,7 @@ class _Ping:
             avg_ms=round(mean, 3),
             max_ms=round(high, 3),
             direct=direct,
+            seconds=round(self.reporter.seconds, 3),
         )
 
     async def _becomes_direct(self, peer: Peer, deadline: float) -> bool:

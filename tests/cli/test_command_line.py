@@ -428,6 +428,12 @@ def test_a_reader_that_goes_away_is_not_a_traceback() -> None:
     assert done.stderr == ""
 
 
+def test_the_package_is_the_program() -> None:
+    command = [sys.executable, "-m", "netmesh_trio", "identity"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    PeerId.parse(done.stdout.strip())
+
+
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 
 

@@ -55,6 +55,7 @@ def test_ping(relay: str) -> None:
         assert [event["seq"] for event in pings] == [1, 2, 3]
         done = ping.last("done")
         assert done["sent"] == done["received"] == 3
+        assert 0 < done["seconds"] < 60
         assert 0 < done["min_ms"] <= done["avg_ms"] <= done["max_ms"]
         path = ping.last("path")
         assert (path["kind"], path["via"]) == ("direct", None)

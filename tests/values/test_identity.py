@@ -330,6 +330,25 @@ def test_a_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
 
 
 @posix_only
+@pytest.mark.parametrize("content", [bytes(range(32)), bytes(range(32)).hex().encode(), b"AB" * 32 + b"\n"])
+def test_network_keys_of_other_programs(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    assert bytes(NetworkKey.load(path)) == (content if len(content) == 32 else bytes.fromhex(content.decode()))
+    with pytest.raises(IdentityError, match="does not begin with"):
+        Identity.load(path)
+
+
+@pytest.mark.parametrize("content", [b"0" * 32, b"correct horse battery staple!!!\n", b"0" * 63, b"0" * 65, b"g" * 64])
+def test_what_is_no_random_key_is_no_network_key(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "key"
+    path.write_bytes(content)
+    path.chmod(0o600)
+    with pytest.raises(IdentityError, match="does not begin with"):
+        NetworkKey.load(path)
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
 def test_a_file_closed_to_others_is_taken(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "identity"
