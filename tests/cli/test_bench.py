@@ -41,6 +41,7 @@ def test_two_processes_measure(server: Program) -> None:
         for what in ("round-trip", "upload", "download"):
             assert 0 < measured[what]["p50_ms"] <= measured[what]["p99_ms"]
         done = bench.last("done")
+        assert done["seconds"] > 0
         assert done["up_mb_per_s"] == measured["upload"]["mb_per_s"] > 0
         assert done["down_mb_per_s"] == measured["download"]["mb_per_s"] > 0
         assert done["first_ms"] == measured["connect"]["first_ms"] > 0

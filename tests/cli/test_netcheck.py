@@ -43,6 +43,7 @@ def test_it_classifies_with_two_nodes(relays: list[str]) -> None:
         assert all(seen["rtt_ms"] > 0 for seen in nat["observers"])
         assert netcheck.events[-1]["event"] == "done"
         assert netcheck.last("done")["nat_type"] == "open"
+        assert netcheck.last("done")["seconds"] > 0
 
 
 def test_one_node_is_not_enough(relays: list[str]) -> None:
