@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -30,6 +31,26 @@ __all__ = ["open_stream", "peer_id_of", "running_node"]
 _HINT_AFTER = 5.0
 _RETRY = 1.0
 _LOOKUP = 2.0
+
+
+@contextmanager
+def _key_in_use(file: Path | None, reporter: Reporter) -> Iterator[None]:
+    """Warn people if another process runs with this key now, and have those that begin meanwhile warned of this one."""
+    with ExitStack() as stack:
+        # Without such locks, or where the file has gone since it was read, nobody is warned.
+        with suppress(ImportError, OSError):
+            import fcntl
+
+            if file is not None:
+                opened = stack.enter_context(file.open("rb"))
+                try:
+                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    reporter.note(
+                        f"another process runs with the key {str(file)!r}: others reach now the one and now the other; "
+                        "give each a key of its own"
+                    )
+        yield
 
 
 @asynccontextmanager
@@ -68,46 +89,47 @@ async def running_node(
         connect_timeout=5.0 if timeout is None else min(max(timeout * 0.8, 0.1), 5.0),
     )
     bind = [(where.host, where.port) for where in options.bind] or [("0.0.0.0", 0)]
-    async with netmesh_trio.open_node(
-        identity, bind=bind, bootstrap=[str(uri) for uri in options.bootstrap], config=config
-    ) as node:
-        with lone_error():
-            async with trio.open_nursery() as nursery:
-                ready = trio.Event()
-                nursery.start_soon(partial(watch, node, reporter, ready, nat=nat))
-                punches = PunchWatcher(node, reporter)
-                if options.direct:
-                    nursery.start_soon(punches.watch_paths, ready)
-                    nursery.start_soon(punches.watch_failures, ready)
-                nursery.start_soon(serve, node, PING_SERVICE, echo)
+    with _key_in_use(options.identity, reporter):
+        async with netmesh_trio.open_node(
+            identity, bind=bind, bootstrap=[str(uri) for uri in options.bootstrap], config=config
+        ) as node:
+            with lone_error():
+                async with trio.open_nursery() as nursery:
+                    ready = trio.Event()
+                    nursery.start_soon(partial(watch, node, reporter, ready, nat=nat))
+                    punches = PunchWatcher(node, reporter)
+                    if options.direct:
+                        nursery.start_soon(punches.watch_paths, ready)
+                        nursery.start_soon(punches.watch_failures, ready)
+                    nursery.start_soon(serve, node, PING_SERVICE, echo)
 
-                def tell() -> None:
-                    reporter.ready(str(node.peer_id), [str(uri) for uri in node.addresses], brief=brief)
-                    announce(node)
-                    ready.set()
-
-                async def join() -> None:
-                    if reporter.as_json:
-                        await _wait_connected(node, options, reporter, None)
-                        tell()
-                        return
-                    tell()
-                    before = node.addresses
-                    await _wait_connected(node, options, reporter, None)
-                    reporter.mesh([] if brief or node.addresses == before else [str(uri) for uri in node.addresses])
-                    if node.addresses != before:
+                    def tell() -> None:
+                        reporter.ready(str(node.peer_id), [str(uri) for uri in node.addresses], brief=brief)
                         announce(node)
+                        ready.set()
 
-                if options.bootstrap and timeout is None:
-                    nursery.start_soon(join)
-                else:
-                    if options.bootstrap:
-                        await _wait_connected(node, options, reporter, timeout)
-                    tell()
-                yield node
-                if options.direct:
-                    punches.check()
-                nursery.cancel_scope.cancel()
+                    async def join() -> None:
+                        if reporter.as_json:
+                            await _wait_connected(node, options, reporter, None)
+                            tell()
+                            return
+                        tell()
+                        before = node.addresses
+                        await _wait_connected(node, options, reporter, None)
+                        reporter.mesh([] if brief or node.addresses == before else [str(uri) for uri in node.addresses])
+                        if node.addresses != before:
+                            announce(node)
+
+                    if options.bootstrap and timeout is None:
+                        nursery.start_soon(join)
+                    else:
+                        if options.bootstrap:
+                            await _wait_connected(node, options, reporter, timeout)
+                        tell()
+                    yield node
+                    if options.direct:
+                        punches.check()
+                    nursery.cancel_scope.cancel()
 
 
 async def _wait_connected(node: Node, options: NodeOptions, reporter: Reporter, timeout: float | None) -> None:

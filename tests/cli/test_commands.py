@@ -380,6 +380,22 @@ def test_people_get_the_address_before_the_mesh_is_there(command: list[str], wor
         assert program.returncode == 0
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no such locks there")
+def test_a_key_in_two_processes_at_once(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    with running("node", *LOOPBACK, "--identity", key) as first:
+        first.wait_for("ready")
+        assert first.errors == ""
+        with running("node", *LOOPBACK, "--identity", key) as second:
+            second.wait_for("ready")
+            one_line(second, "another process runs with the key", str(key))
+        first.process.kill()
+        first.process.wait()
+    with running("node", *LOOPBACK, "--identity", key) as third:
+        third.wait_for("ready")
+        assert third.errors == ""
+
+
 def test_the_only_bootstrap_node_is_this_node(tmp_path: Path) -> None:
     uri = f"netmesh://{Identity.load_or_create(tmp_path / 'key').peer_id}@127.0.0.1:9"
     with running("node", *LOOPBACK, "--identity", tmp_path / "key", "--bootstrap", uri) as node:
