@@ -54,7 +54,7 @@ class Faults(logging.Handler):
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
+        if record.name == "netmesh_trio" and record.exc_info:
             self.found.append(logging.Formatter().format(record))
 
 
@@ -62,7 +62,7 @@ class Faults(logging.Handler):
 def faults() -> Iterator[list[str]]:
     """A fault that ends a session only is one all the same: the test fails, unless it clears this list."""
     handler = Faults()
-    logger = logging.getLogger("netmesh_trio")
+    logger = logging.getLogger()
     logger.addHandler(handler)
     yield handler.found
     logger.removeHandler(handler)

@@ -206,7 +206,7 @@ class Dialer:
         for address in addresses:
             number = engine.socket_for(address)
             if number is None:
-                if not dial.sent_at:
+                if not dial.asked:
                     wildcard = "[::]:0" if address.family == 6 else "0.0.0.0:0"
                     dial.address_error = (
                         f"this node has no IPv{address.family} socket that could reach {address} (bind {wildcard}, too)"

@@ -83,7 +83,8 @@ class _Search:
         around = self._graph.hubs_next_to(first, self._effort)
         if around is None:
             return False
-        for hub in (first, *around):
+        # the map has no edges of who is no relay, but it says itself whom it has
+        for hub in (first, *around, *self._neighbors[first].relays):
             if self._is_above(hub) and (hub == first or first in self._reached_by(hub)) and self._reaches_all(hub):
                 return True
         return False

@@ -185,6 +185,12 @@ def test_against_the_rule_as_it_is_written(chance: random.Random, nodes: int, de
     assert is_hub_needed(peer(1), 2, neighbors, graph) == slow_is_hub_needed(peer(1), 2, neighbors, graph)
 
 
+def test_a_neighbor_that_is_no_relay_says_itself_which_hub_it_has() -> None:
+    """A hub need not name those who are none, and the map has no edges of who is no relay."""
+    graph = MeshGraph([said(2, [9], relay=False), said(3, [9], relay=False), said(9, [], hub=5)])
+    assert not is_hub_needed(peer(1), 2, [peer(2), peer(3)], graph)
+
+
 # the rule, applied by every node until nothing changes
 
 
