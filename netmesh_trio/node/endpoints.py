@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 
 from ..identity import PeerId
 
@@ -15,6 +15,8 @@ class Endpoints(MutableMapping[bytes, PeerId]):
     def __init__(self) -> None:
         self._relays: dict[bytes, PeerId] = {}
         self._over: dict[PeerId, set[bytes]] = {}
+        #: :meth:`get` without what a mapping of Python takes for it: this is asked for every batch of relayed packets.
+        self.find: Callable[[bytes], PeerId | None] = self._relays.get
 
     def over(self, relay: PeerId) -> frozenset[bytes]:
         """The circuits over one neighbor."""

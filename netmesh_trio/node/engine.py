@@ -249,7 +249,7 @@ class Engine:
 
     def _on_circuit(self, number: int, data: memoryview, stride: int) -> int:
         circuit_id = bytes(data[4:12])
-        via = self.endpoints.get(circuit_id)
+        via = self.endpoints.find(circuit_id)
         if via is None:
             run = stride
             total = len(data)

@@ -28,7 +28,7 @@ def test_as_a_dictionary_and_by_relay(steps: list[tuple[int, int, str]]) -> None
         assert dict(endpoints) == model
         assert len(endpoints) == len(model)
         assert (circuit in endpoints) == (circuit in model)
-        assert endpoints.get(circuit) == model.get(circuit)
+        assert endpoints.get(circuit) == endpoints.find(circuit) == model.get(circuit)
         for peer_id in RELAYS:
             assert endpoints.over(peer_id) == {c for c, r in model.items() if r == peer_id}
             assert endpoints.count_over(peer_id) == len(endpoints.over(peer_id))
