@@ -37,7 +37,7 @@ def repl(reporter: Reporter, node: NodeOptions) -> int:
     """
     from netmesh_trio.cli.runner import run_async
 
-    return run_async(reporter, lambda: _repl(reporter, node))
+    return run_async(reporter, lambda: _repl(reporter, node), raises_interrupts=True)
 
 
 async def _repl(reporter: Reporter, options: NodeOptions) -> bool:

@@ -26,19 +26,28 @@ class CommandError(NetmeshError):
         self.kind = kind
 
 
-def run_async(reporter: Reporter, command: Callable[[], Awaitable[bool]], *, until_stopped: bool = False) -> int:
+def run_async(
+    reporter: Reporter,
+    command: Callable[[], Awaitable[bool]],
+    *,
+    until_stopped: bool = False,
+    raises_interrupts: bool = False,
+) -> int:
     """Run a command to its end; the exit code.
 
     ``command`` returns whether it did what it says; what it raises of ours becomes one line.  A
     SIGTERM ends it gracefully, which is its proper end if it runs ``until_stopped``.
-    Ctrl-C ends it as gracefully.  One that runs ``until_stopped`` goes on while its output cannot be written.
+    Ctrl-C ends it as gracefully, by cancellation: a KeyboardInterrupt, which can come between any two steps of the
+    program, is raised only at the second one, or for a command that ``raises_interrupts`` because it has an answer to
+    them.  One that runs ``until_stopped`` goes on while its output cannot be written.
     """
     reporter.goes_on = until_stopped
     # without -v not even a warning of the log is shown: what people want to know, the reporter says
     logger, silent = logging.getLogger("netmesh_trio"), logging.NullHandler()
     logger.addHandler(silent)
     try:
-        finished = trio.run(_with_signals, command)
+        numbers = (signal.SIGTERM,) if raises_interrupts else (signal.SIGTERM, signal.SIGINT)
+        finished = trio.run(_with_signals, command, numbers)
     except BaseException as error:
         found = list(leaves(error))
         if any(isinstance(leaf, KeyboardInterrupt) for leaf in found):
@@ -56,21 +65,30 @@ def run_async(reporter: Reporter, command: Callable[[], Awaitable[bool]], *, unt
         return 1
     finally:
         logger.removeHandler(silent)
-    if finished is None:
+    if finished is signal.SIGTERM:
         reporter.note("stopped by SIGTERM")
         return 0 if until_stopped else 128 + signal.SIGTERM
+    if finished is signal.SIGINT:
+        reporter.interrupted()
+        return 128 + signal.SIGINT
     return 0 if finished else 1
 
 
-async def _with_signals(command: Callable[[], Awaitable[bool]]) -> bool | None:
-    """What the command returns, or None if a SIGTERM came first."""
-    finished: bool | None = None
+async def _with_signals(
+    command: Callable[[], Awaitable[bool]], numbers: tuple[signal.Signals, ...]
+) -> bool | signal.Signals:
+    """What the command returns, or the signal that came first."""
+    finished: bool | signal.Signals = False
 
-    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*numbers) as signals:
         async with trio.open_nursery() as nursery:
 
             async def stop() -> None:
-                async for _ in signals:
+                nonlocal finished
+                async for number in signals:
+                    finished = signal.Signals(number)
+                    # should the end take long, the next one is not to wait for it
+                    signal.signal(signal.SIGINT, signal.default_int_handler)
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(stop)
