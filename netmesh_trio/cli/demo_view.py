@@ -12,6 +12,7 @@ from netmesh_trio.cli.output import Reporter, human_bytes
 from netmesh_trio.cli.punches import reason_of
 from netmesh_trio.cli.transfer import Outcome, Progress
 from netmesh_trio.cli.watch import report_path
+from netmesh_trio.traversal import NatType
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -26,7 +27,6 @@ __all__ = ["DemoView"]
 _REFRESH = 0.1
 _SPEED_OVER = 8  # looks
 _COLORS = {"relayed": "cyan", "direct": "green"}
-_LEFT_NAT = "NAT of the peer symmetric"
 # lines of the picture beside the timeline and a line for each node
 _FRAME = 14
 
@@ -127,7 +127,7 @@ class DemoView:
         self._look_at_nats()
         if self._pair is None:
             return
-        _, far, peer = self._pair
+        near, far, peer = self._pair
         path = peer.path
         if path is None:
             return
@@ -143,8 +143,8 @@ class DemoView:
                 reason = ("silent" if path.via is not None else "better") if changed else None
                 report_path(self._reporter, far.peer_id, path, reason)
         error = peer.why_not_direct
-        # Its end may come after the move: that of an attempt with the NAT that the peer has left.
-        stale = self._moved and error is not None and _LEFT_NAT in (error.detail or "")
+        # Until the peer has told of its new network, what fails is an attempt with the NAT that it has left.
+        stale = self._moved and near.peer_nat_type(far.peer_id) is NatType.SYMMETRIC
         if error is not None and error is not self._last_error and not stale:
             self.happened(f"it stays on the relay, {error.kind}: {error.detail or reason_of(error)}")
         self._last_error = error

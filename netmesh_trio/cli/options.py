@@ -272,18 +272,14 @@ def quiet_node_options(function: _Function) -> _Function:
     return result
 
 
-@json_option
-@quiet_node_options
-def _common(**values: Any) -> None:
-    """Has the options that may stand in front of a command, too."""
+# Has the options that may stand in front of a command, too.
+_COMMON = click.command()(node_options(lambda node, as_json: None))
 
 
 def behind_command(arguments: list[str]) -> list[str]:
     """The same command line with common options and ``--json`` moved from before the command to behind it."""
     flags = {
-        name: isinstance(option, click.Option) and option.is_flag
-        for option in getattr(_common, "__click_params__", ())
-        for name in option.opts
+        name: option.is_flag for option in _COMMON.params if isinstance(option, click.Option) for name in option.opts
     }
     kept: list[str] = []
     moved: list[str] = []

@@ -87,8 +87,8 @@ async def _with_signals(
                 nonlocal finished
                 async for number in signals:
                     finished = signal.Signals(number)
-                    # should the end take long, the next one is not to wait for it
-                    signal.signal(signal.SIGINT, signal.default_int_handler)
+                    if signal.SIGINT in numbers:  # should the end take long, the next one is not to wait for it
+                        signal.signal(signal.SIGINT, signal.default_int_handler)
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(stop)

@@ -12,6 +12,7 @@ import trio
 
 import netmesh_trio
 from netmesh_trio.addresses import MeshUri
+from netmesh_trio.cli.locks import try_lock
 from netmesh_trio.cli.options import NodeOptions
 from netmesh_trio.cli.output import Reporter
 from netmesh_trio.cli.ping import PING_SERVICE, echo
@@ -37,19 +38,13 @@ _LOOKUP = 2.0
 def _key_in_use(file: Path | None, reporter: Reporter) -> Iterator[None]:
     """Warn people if another process runs with this key now, and have those that begin meanwhile warned of this one."""
     with ExitStack() as stack:
-        # Without such locks, or where the file has gone since it was read, nobody is warned.
-        with suppress(ImportError, OSError):
-            import fcntl
-
-            if file is not None:
-                opened = stack.enter_context(file.open("rb"))
-                try:
-                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    reporter.note(
-                        f"another process runs with the key {str(file)!r}: others reach now the one and now the other; "
-                        "give each a key of its own"
-                    )
+        # Where the file has gone since it was read, nobody is warned.
+        with suppress(OSError):
+            if file is not None and not try_lock(stack.enter_context(file.open("rb")).fileno()):
+                reporter.note(
+                    f"another process runs with the key {str(file)!r}: others reach now the one and now the other; "
+                    "give each a key of its own"
+                )
         yield
 
 
@@ -152,8 +147,8 @@ async def _wait_connected(node: Node, options: NodeOptions, reporter: Reporter, 
 async def _unknown_host(options: NodeOptions) -> str | None:
     """What is wrong with the first bootstrap host that has no address that this node can reach, if one has none."""
     for uri in options.bootstrap:
-        if _advice(options, uri).startswith("give --bind"):
-            return f"this node has no socket for {uri.address}: {_advice(options, uri)}"
+        if wildcard := _family_to_bind(options, uri):
+            return f"this node has no socket for {uri.address}: give --bind {wildcard}"
         if uri.address is not None:
             with trio.move_on_after(_LOOKUP):
                 try:
@@ -174,13 +169,20 @@ def peer_id_of(target: PeerId | MeshUri) -> PeerId:
     return target.peer_id if isinstance(target, MeshUri) else target
 
 
+def _family_to_bind(options: NodeOptions, uri: MeshUri) -> str | None:
+    """All addresses of the family in which the node would need a socket to reach that address, and has none."""
+    families = {6 if ":" in where.host else 4 for where in options.bind} or {4}
+    numeric = uri.address.address if uri.address is not None else None
+    if numeric is None or numeric.family in families:
+        return None
+    return "[::]:0" if numeric.family == 6 else "0.0.0.0:0"
+
+
 def _advice(options: NodeOptions, target: PeerId | MeshUri) -> str:
     """What to do about a peer that cannot be reached."""
     if isinstance(target, MeshUri) and target.address is not None:
-        families = {6 if ":" in where.host else 4 for where in options.bind} or {4}
-        numeric = target.address.address
-        if numeric is not None and numeric.family not in families:
-            return f"give --bind {'[::]:0' if numeric.family == 6 else '0.0.0.0:0'}"
+        if wildcard := _family_to_bind(options, target):
+            return f"give --bind {wildcard}"
         return "check that it runs, its peer id and the network key"
     if options.bootstrap or (isinstance(target, MeshUri) and target.via):
         return "check that it runs and has a bootstrap node in common"

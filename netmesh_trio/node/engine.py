@@ -213,12 +213,7 @@ class Engine:
 
     def _on_timer(self, live: LiveSession, now: float) -> None:
         if live.session.closed is None:
-            try:
-                if live.session.next_deadline() <= now:
-                    live.session.on_timeout(now)
-            except Exception:  # noqa: BLE001 - as in receiving
-                self.contain(live)
-            live.drive()
+            live.drive(now, timeout=True)
 
     # receiving
 
@@ -280,7 +275,7 @@ class Engine:
                 return min(stride, len(data))
         try:
             used = session.receive(data, skip, stride, path, now)
-        except Exception:  # noqa: BLE001 - whatever it is, it concerns one session
+        except Exception:  # noqa: BLE001 - a fault, whatever it is, that must not end other sessions
             self.contain(live)
             return min(stride, len(data))
         if not live.touched:
@@ -295,9 +290,7 @@ class Engine:
         if not live.session.authentic(data[skip : min(stride, len(data))]):
             live.session.stats.dropped_forged += 1
             return None
-        path = self.add_path(live, key, via, now)
-        path.credit = 0.0
-        return path
+        return self.add_path(live, key, via, now, unasked=True)
 
     # sessions
 
@@ -401,6 +394,7 @@ class Engine:
                 del self.riders[circuit_id]
                 unused.append(circuit_id)
         live.circuits.clear()
+        # last: it drives sessions with relays, one of which may end over it and close circuits in turn
         for circuit_id in unused:
             relay = self.endpoints.pop(circuit_id, None)
             if relay is not None:
@@ -432,10 +426,12 @@ class Engine:
 
     # paths
 
-    def add_path(self, live: LiveSession, key: PathKey, via: PeerId | None, now: float) -> Path:
-        """The path of that key of a session, made if need be."""
+    def add_path(
+        self, live: LiveSession, key: PathKey, via: PeerId | None, now: float, *, unasked: bool = False
+    ) -> Path:
+        """The path of that key of a session, made if need be; see :meth:`Session.add_path`."""
         self._ride(live, key)
-        return live.session.add_path(key, via, now)
+        return live.session.add_path(key, via, now, unasked=unasked)
 
     def _ride(self, live: LiveSession, key: PathKey) -> None:
         if isinstance(key, bytes) and key not in live.circuits:

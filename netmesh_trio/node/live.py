@@ -117,8 +117,11 @@ class LiveSession(Scheduled):
             text += f" ({closed.detail})"
         return SessionClosedError(text, self.reason)
 
-    def drive(self, now: float | None = None) -> None:
-        """Send what may be sent, handle what was reported, and set the timer; ``now``, if the caller knows it."""
+    def drive(self, now: float | None = None, *, timeout: bool = False) -> None:
+        """Send what may be sent, handle what was reported, and set the timer; ``now``, if the caller knows it.
+
+        ``timeout``: a deadline may have passed.
+        """
         if self._driving:
             self.drive_later()
             return
@@ -131,6 +134,8 @@ class LiveSession(Scheduled):
         if now is None:
             now = engine.now()
         try:
+            if timeout and session.next_deadline() <= now:
+                session.on_timeout(now)
             for _ in range(_TURN):
                 batch = session.transmit(now)
                 if batch is None:
@@ -151,7 +156,7 @@ class LiveSession(Scheduled):
                         if not stream.accepted:
                             self._maybe_accepted(stream_id, stream)
                 session.drained.clear()
-        except Exception:  # noqa: BLE001 - whatever it is, it concerns one session
+        except Exception:  # noqa: BLE001 - a fault, whatever it is, that must not end other sessions
             engine.contain(self)
             more = False
         finally:

@@ -6,7 +6,7 @@ import ipaddress
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import attrs
 import trio
@@ -338,27 +338,25 @@ def _parse_peer_id(target: PeerId | MeshUri | str) -> PeerId:
 def _parse_bootstrap(bootstrap: Iterable[MeshUri | str]) -> tuple[MeshUri, ...]:
     if isinstance(bootstrap, str) or not isinstance(bootstrap, Iterable):
         raise ConfigError(f"bootstrap is of type {type(bootstrap).__name__}; give a list of netmesh:// URIs")
-    uris = tuple(MeshUri.parse(uri) if isinstance(uri, str) else uri for uri in bootstrap)
+    uris: tuple[Any, ...] = tuple(MeshUri.parse(uri) if isinstance(uri, str) else uri for uri in bootstrap)
     for uri in uris:
-        if not isinstance(cast("object", uri), MeshUri):
+        if not isinstance(uri, MeshUri):
             raise ConfigError(f"bootstrap node {uri!r} is no URI; give netmesh://<peer-id>@host:port")
         if uri.address is None and not uri.via:
             raise ConfigError(f"bootstrap node {uri.peer_id.short} has no address; give netmesh://<peer-id>@host:port")
     return uris
 
 
-def _parse_bind(bind: Bind) -> list[tuple[str, int]]:
-    given: object = bind
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        bind = [cast("tuple[str, int]", bind)]  # which is refused below
-    elif len(bind) == 2 and isinstance(bind[0], str):
-        bind = [cast("tuple[str, int]", bind)]
+def _parse_bind(bind: Any) -> list[tuple[str, int]]:
+    several = isinstance(bind, Sequence) and not isinstance(bind, str)
+    if not several or (len(bind) == 2 and isinstance(bind[0], str)):
+        bind = [bind]
     parsed: list[tuple[str, int]] = []
-    for entry in cast("Sequence[tuple[Any, Any]]", bind):
+    for entry in bind:
         wrong = ConfigError(f'cannot bind {entry!r}; give (host, port), such as ("0.0.0.0", 4650)')
         try:
             host, port = entry
-            if not isinstance(host, str) or not 0 <= port <= 65535:
+            if not (isinstance(host, str) and isinstance(port, int) and 0 <= port <= 65535):
                 raise wrong
         except (TypeError, ValueError):
             raise wrong from None

@@ -73,7 +73,7 @@ class Peer:
     def why_not_direct(self) -> TraversalError | None:
         """Why data takes a relay, as far as that is known: the failure of a mere optimization.
 
-        None on a direct path, without a session, and while nothing has failed yet.
+        None on a direct path, without a session, and while nothing has failed yet in the networks that the two are in.
         """
         live = self.live
         path = live.session.path if live is not None else None

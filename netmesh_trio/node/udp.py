@@ -29,7 +29,8 @@ _SO_RCVBUFFORCE = 33
 _BUFFER = 8 << 20
 _MAX_QUEUE = 256
 _MAX_KNOWN = 4096
-# Errors in a row that are read over: each clears one that an earlier send left behind, unless the socket is broken.
+# Errors and empty datagrams in a row that are read over.  Reading clears an error that an earlier send left behind,
+# unless the socket is broken.
 _MAX_ERRORS = 64
 # What no reading clears: the descriptor is not that of our socket any more.
 _NO_SOCKET = frozenset({errno.EBADF, errno.ENOTSOCK})
@@ -147,7 +148,8 @@ class KernelUdpSocket:
 
     def receive_nowait(self) -> Received | None:
         """See :class:`~netmesh_trio.node.network.UdpSocket`."""
-        for _ in range(_MAX_ERRORS):
+        errors = 0
+        while errors < _MAX_ERRORS:
             try:
                 if self._gro:
                     size, control, _, raw = self._sock.recvmsg_into([self._view], _ANCILLARY)
@@ -161,8 +163,10 @@ class KernelUdpSocket:
                     raise trio.ClosedResourceError("this socket was closed") from None
                 if error.errno in _NO_SOCKET:
                     raise
-                continue  # a pending ICMP error of an earlier send; reading it clears it
+                errors += 1  # a pending ICMP error of an earlier send; reading it clears it
+                continue
             if not size:
+                errors += 1
                 continue
             source = self._known.get(raw)
             if source is None:

@@ -93,22 +93,25 @@ class Upgrader:
     def network_changed(self) -> None:
         """Our NAT or our addresses are others than before: what failed may work now."""
         self._backoff.network_changed()
-        for peer_id in self._running:
-            self._outdate(peer_id)
+        for peer in self._relayed.values():
+            self._outdate(peer)
         self._wake.set()
 
     def peer_changed(self, peer_id: PeerId) -> None:
         """A peer announces another NAT or address than before."""
-        if peer_id in self._relayed and self._resets.take(peer_id, self._engine.now()):
+        peer = self._relayed.get(peer_id)
+        if peer is not None and self._resets.take(peer_id, self._engine.now()):
             self._backoff.forget(peer_id)
-            self._outdate(peer_id)
+            self._outdate(peer)
             self._wake.set()
 
-    def _outdate(self, peer_id: PeerId) -> None:
-        running = self._running.get(peer_id)
+    def _outdate(self, peer: Peer) -> None:
+        """What failed with a peer, or is about to, says nothing any more."""
+        peer.failure = None
+        running = self._running.get(peer.peer_id)
         if running is not None:
             running.outdated = True
-            if self._rendezvous.standing(peer_id) != running.standing:
+            if self._rendezvous.standing(peer.peer_id) != running.standing:
                 running.scope.cancel()  # it sends to where one of the two is no more
 
     async def run(self) -> None:

@@ -91,8 +91,7 @@ class Path:
         self.suspect: bool = False
         #: Gone for good: the circuit was closed.
         self.failed: bool = False
-        #: Bytes that may be sent while the peer has not answered here.  Somebody who sends us packets from an address
-        #: may only pretend to be there: he gets :data:`AMPLIFICATION` times what came (RFC 9000, section 8.1).
+        #: Bytes that may be sent while the peer has not answered here.
         self.credit: float = float("inf")
         self.created: float = now
         self.last_received: float = now

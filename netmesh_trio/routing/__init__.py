@@ -45,8 +45,8 @@ from netmesh_trio.routing.store import (
 )
 
 __all__ = [
-    "HUB_EFFORT",
     "CIRCUIT_ID_SIZE",
+    "HUB_EFFORT",
     "MAX_ANNOUNCEMENT_HOPS",
     "MAX_FIRST_PACKET",
     "MAX_HOPS",

@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 import attrs
 
+from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.identity import PeerId
 from netmesh_trio.routing.shares import Shares
 from netmesh_trio.wire.control import (
@@ -37,8 +38,6 @@ from netmesh_trio.wire.control import (
 )
 from netmesh_trio.wire.errors import DecodeError
 from netmesh_trio.wire.frames import CONTROL_MAX_PAYLOAD
-
-from ..buckets import TokenBucket
 
 __all__ = [
     "CIRCUIT_ID_SIZE",

@@ -15,6 +15,7 @@ from typing import Any
 
 import attrs
 
+from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.identity import PeerId
 from netmesh_trio.routing.announcements import (
     MAX_ANNOUNCEMENT_HOPS,
@@ -24,8 +25,6 @@ from netmesh_trio.routing.announcements import (
 )
 from netmesh_trio.routing.graph import MeshGraph
 from netmesh_trio.routing.shares import Shares
-
-from ..buckets import TokenBucket
 
 __all__ = ["AnnouncementStore", "Decision", "StoreLimits", "StoreStats", "Verdict"]
 

@@ -36,10 +36,9 @@ from nacl.bindings import (
 )
 from nacl.exceptions import CryptoError
 
+from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.wire.errors import DecodeError
 from netmesh_trio.wire.packets import COOKIE
-
-from ..buckets import TokenBucket
 
 __all__ = [
     "COOKIE_PACKET",

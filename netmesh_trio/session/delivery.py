@@ -9,6 +9,7 @@ from ..paths.path import Path, PathKind
 from ..wire.errors import DecodeError
 from ..wire.packets import BASE_DATAGRAM_SIZE
 from .recovery import LostLately, Reset, Sent, StreamData
+from .send_stream import SendStream
 
 if TYPE_CHECKING:
     from .session import Session
@@ -61,9 +62,7 @@ class Delivery:
             if whole:
                 path.congestion.on_late(record.total, record.time)
                 if record.stream is not None:
-                    record.stream.on_acked(record.offset, record.count * record.chunk, False)
-                    if record.stream.fin:
-                        self._session.forget_if_done(record.stream.id)
+                    self._on_stream_acked(record.stream, record.offset, record.count * record.chunk, False)
 
     def _on_ack_path(
         self, path: Path, records: list[Sent], largest: int, delay: float, arrived: Path, now: float
@@ -81,11 +80,7 @@ class Delivery:
             if stream is None:
                 self._delivered(record)
             else:
-                stream.on_acked(record.offset, packets * record.chunk, False)
-                if not stream.queued and stream.next < stream.end:
-                    session.streams.enqueue(stream)
-                if stream.fin:
-                    session.forget_if_done(stream.id)
+                self._on_stream_acked(stream, record.offset, packets * record.chunk, False)
         if newest.last > path.largest_acked:
             path.largest_acked = newest.last
         if newest.last == largest:
@@ -105,6 +100,13 @@ class Delivery:
             path.mtu.large_lost = 0
         path.congestion.on_acked(size, newest.time, path.rtt.latest, newest.last, session.out.next_number, now)
 
+    def _on_stream_acked(self, stream: SendStream, offset: int, length: int, fin: bool) -> None:
+        stream.on_acked(offset, length, fin)
+        if stream.next < stream.end:
+            self._session.streams.enqueue(stream)  # it may have waited for this
+        if stream.fin:
+            self._session.forget_if_done(stream.id)
+
     def _delivered(self, record: Sent) -> None:
         if record.probe:
             if record.path.mtu.on_probe_acked(record.size):
@@ -112,11 +114,7 @@ class Delivery:
             return
         for frame in record.frames:
             if isinstance(frame, StreamData):
-                frame.stream.on_acked(frame.offset, frame.length, frame.fin)
-                if not frame.stream.queued and frame.stream.next < frame.stream.end:
-                    self._session.streams.enqueue(frame.stream)
-                if frame.stream.fin:
-                    self._session.forget_if_done(frame.stream.id)
+                self._on_stream_acked(frame.stream, frame.offset, frame.length, frame.fin)
             elif isinstance(frame, Reset):
                 frame.stream.reset_acked = True
                 self._session.forget_if_done(frame.stream.id)

@@ -51,6 +51,7 @@ from typing import NamedTuple
 
 import attrs
 
+from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.errors import AddressError
 from netmesh_trio.identity import Identity, PeerId
 from netmesh_trio.session.cookies import (
@@ -68,8 +69,6 @@ from netmesh_trio.session.cookies import (
 from netmesh_trio.session.noise import KEY_SIZE, TAG_SIZE, HandshakeState, NoiseError
 from netmesh_trio.wire.errors import DecodeError
 from netmesh_trio.wire.packets import COOKIE, INIT, RESPONSE
-
-from ..buckets import TokenBucket
 
 __all__ = [
     "INIT_SIZE",

@@ -20,10 +20,12 @@ from typing import Any
 
 import nacl.bindings
 import nacl.exceptions
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from ..buckets import TokenBucket
 from ..wire.errors import DecodeError
+from ..wire.packets import DATA_HEADER_SIZE, unpack_data_header
 
 __all__ = ["KeyRing", "PacketKey", "Seal", "SealInto", "pack_nonce"]
 
@@ -65,6 +67,14 @@ class PacketKey:
         else:
             self.encrypt_into = _copying(self.encrypt)
             self.decrypt_into = _copying(self.decrypt)
+
+    def authentic(self, packet: memoryview) -> bool:
+        """Whether a DATA packet, header and all, was made with this key."""
+        try:
+            self.decrypt(pack_nonce(unpack_data_header(packet)[1]), packet[DATA_HEADER_SIZE:], None)
+        except InvalidTag:
+            return False
+        return True
 
 
 def _copying(operation: Seal) -> SealInto:

@@ -181,13 +181,7 @@ class Receiving:
         """See :meth:`Session.authentic`."""
         prefix, number = unpack_data_header(packet)
         key = self._key_of(prefix)
-        if key is None or not self._session.acks.is_new(number):
-            return False
-        try:
-            key.decrypt(pack_nonce(number), packet[DATA_HEADER_SIZE:], None)
-        except InvalidTag:
-            return False
-        return True
+        return key is not None and self._session.acks.is_new(number) and key.authentic(packet)
 
     def _key_of(self, prefix: int) -> PacketKey | None:
         # another epoch of ours, or not ours at all

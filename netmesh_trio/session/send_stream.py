@@ -122,13 +122,18 @@ class SendStream:
         """Something must be sent again."""
         return bool(self._lost.starts)
 
+    @property
+    def _bound(self) -> int:
+        """The first offset that may not be sent: by what the peer allows, or by what we keep for it."""
+        return min(self.limit, self.base + self.most)
+
     def sendable(self, credit: int) -> bool:
         """Whether a frame can be made, given ``credit`` bytes of the session's flow control."""
         if self._lost.starts:
             return True
         if self.next == self.end:
             return self.fin_pending
-        return credit > 0 and self.next < self.limit and self.next < self.base + self.most
+        return credit > 0 and self.next < self._bound
 
     def read(self, start: int, stop: int) -> bytes | bytearray | memoryview:
         """The bytes ``[start, stop)``, which are not acknowledged yet."""
@@ -152,8 +157,7 @@ class SendStream:
         Returns runs, in order: ``(buffer, where in it, how many pieces)``.
         """
         starts = self._starts
-        allowed = min(self.end - self.next, credit, self.limit - self.next, self.base + self.most - self.next)
-        left = min(count, allowed // chunk)
+        left = min(count, min(self.end - self.next, credit, self._bound - self.next) // chunk)
         runs: list[tuple[bytes | bytearray | memoryview, int, int]] = []
         at = bisect_right(starts, self.next) - 1
         while left > 0:
@@ -194,7 +198,7 @@ class SendStream:
                 self.fin_pending = False
             return start, self.read(start, end), fin, False
         start = self.next
-        end = min(self.end, start + room, start + credit, max(start, min(self.limit, self.base + self.most)))
+        end = min(self.end, start + room, start + credit, max(start, self._bound))
         data = self.read(start, end) if end > start else b""
         self.next = end
         fin = self.fin_pending and end == self.end

@@ -138,8 +138,12 @@ class Session:
 
     # paths
 
-    def add_path(self, key: PathKey, via: PeerId | None, now: float) -> Path:
-        """The path of that key, made if need be.  A full table gives up its least recently heard unused one."""
+    def add_path(self, key: PathKey, via: PeerId | None, now: float, *, unasked: bool = False) -> Path:
+        """The path of that key, made if need be.  A full table gives up its least recently heard unused one.
+
+        ``unasked``: a packet came from there, and nothing else speaks for it.  Until an answer shows that the peer
+        receives there, it gets at most three times the bytes that came (RFC 9000, section 8.1).
+        """
         path = self.paths.get(key)
         if path is None:
             if len(self.paths) >= _MAX_PATHS:
@@ -151,6 +155,8 @@ class Session:
             limit = min(self.local.max_datagram_size, self.remote.max_datagram_size)
             self._had_relay = self._had_relay or via is not None
             path = self.paths[key] = Path(key, via=via, mtu_limit=limit, now=now)
+            if unasked:
+                path.credit = 0.0
         return path
 
     def remove_path(self, path: Path, now: float) -> None:

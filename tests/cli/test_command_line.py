@@ -384,6 +384,30 @@ def test_ctrl_c_in_nurseries() -> None:
     assert err.getvalue() == "netmesh-trio: stopped by Ctrl-C\n"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT between processes there")
+def test_the_second_ctrl_c_waits_for_nothing() -> None:
+    report, _, err = reporter(False)
+    steps: list[str] = []
+
+    async def command() -> bool:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            await trio.sleep_forever()
+        finally:
+            steps.append("leaving")
+            with trio.CancelScope(shield=True):
+                os.kill(os.getpid(), signal.SIGINT)
+                steps.append("still leaving")
+                await trio.sleep_forever()
+        return True
+
+    before = signal.getsignal(signal.SIGINT)
+    assert run_async(report, command) == 130
+    assert steps == ["leaving"]
+    assert err.getvalue() == "netmesh-trio: stopped by Ctrl-C\n"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 def test_a_broken_stream_is_one_line() -> None:
     report, _, err = reporter(False)
 

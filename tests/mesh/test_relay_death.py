@@ -195,3 +195,31 @@ async def test_a_stream_waits_for_the_only_relay_to_come_back(world: World, auto
 
     outcome = await carry(world, ends, 3_000_000, disturb)
     assert max(outcome.there, outcome.back) < LIMIT
+
+
+async def test_giving_back_a_circuit_may_close_others(world: World, autojump_clock: MockClock) -> None:
+    """As when the session with the relay ends over it."""
+    ends = await two_relays(world)
+    engine = ends.a.engine
+    peer = engine.peers[ends.b.id]
+    live = peer.live
+    assert live is not None
+    session = live.session
+    for relay in ends.relays:
+        if not any(path.via == relay.id for path in session.paths.values()):
+            ends.a.node._dialer._try_circuit(live, relay.id, {})
+    await trio.sleep(1)
+    assert {path.via for path in session.paths.values()} == {relay.id for relay in ends.relays}
+    given: list[bytes] = []
+
+    def give_back(circuit: bytes, _: object) -> None:
+        given.append(circuit)
+        for other in list(engine.endpoints):
+            engine.circuit_closed(other)
+
+    engine.on_circuit_unused = give_back
+    await peer.aclose()
+    await trio.sleep(1)
+    assert len(given) == 1
+    assert not engine.endpoints
+    assert ends.b.id not in engine.peers

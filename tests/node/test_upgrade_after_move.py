@@ -7,6 +7,7 @@ import trio.testing
 
 from netmesh_trio import Identity, PathKind, open_node
 from netmesh_trio.testing import VirtualInternet
+from netmesh_trio.traversal import NatType
 
 
 async def test_a_path_becomes_direct_when_the_network_allows_it(autojump_clock: trio.testing.MockClock) -> None:
@@ -36,6 +37,11 @@ async def test_a_path_becomes_direct_when_the_network_allows_it(autojump_clock: 
                 assert peer.why_not_direct.kind == "punch-failed"
                 bob_host.roam(home)
                 await bob.reclassify_nat()
+                with trio.fail_after(8):
+                    while alice.peer_nat_type(bob.peer_id) is NatType.SYMMETRIC:
+                        await trio.sleep(0.001)
+                assert peer.path.kind is PathKind.RELAYED
+                assert peer.why_not_direct is None, "that was about the network that bob has left"
                 with trio.fail_after(8):  # no backoff of 30 s
                     await peer.wait_direct()
                 assert peer.why_not_direct is None

@@ -4,8 +4,10 @@ import random
 
 import pytest
 
+from netmesh_trio.addresses import Address
 from netmesh_trio.session.events import Closed, PathSuspect, StreamArrived, StreamStopped
 from netmesh_trio.session.session import Session, SessionTimes
+from netmesh_trio.wire import frames
 from tests.session.pair import KEY_A, Pair, Wire
 
 
@@ -161,6 +163,26 @@ def test_a_sender_goes_on_when_what_it_waited_for_is_acknowledged() -> None:
     pair.a.streams.sending[sid].most = 10_000
     data = random.Random(1).randbytes(500_000)
     assert pair.transfer(data, sid) == data
+
+
+@pytest.mark.parametrize("unasked", [True, False])
+def test_where_nobody_has_answered_goes_three_times_what_came(unasked: bool) -> None:
+    pair = Pair()
+    pair.run(1.0)
+    a, b = pair.sides
+    elsewhere = b.add_path((0, Address("198.51.100.9", 1)), None, pair.now, unasked=unasked)
+    assert a.path is not None
+    came = gone = 0
+    for number in range(20):
+        packet = a.out.seal(bytes((frames.PATH_CHALLENGE,)) + number.to_bytes(8, "big"), a.path, pair.now)
+        came += len(packet)
+        b.receive(memoryview(packet), 0, len(packet), elsewhere, pair.now)
+        b.queue_challenge(elsewhere, pair.now)
+        b.queue_challenge(elsewhere, pair.now)
+        b.queue_challenge(elsewhere, pair.now)
+        while (batch := b.transmit(pair.now)) is not None:
+            gone += batch.total if batch.path is elsewhere else 0
+    assert (came < gone <= 3 * came) if unasked else gone > 3 * came
 
 
 def test_replays_and_forgeries_are_counted_and_harmless() -> None:

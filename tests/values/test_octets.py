@@ -34,7 +34,9 @@ def test_length_and_slices_are_of_bytes(data: Any, expected: bytes) -> None:
     ]
 
 
-def test_bytes_and_large_views_are_not_copied() -> None:
+def test_only_what_is_not_contiguous_is_copied() -> None:
+    assert memoryview(octets(WIDE)).obj is WIDE.obj
+    assert memoryview(octets(WIDE[::2])).obj is not WIDE.obj
     data = bytes(100_000)
     assert octets(data) is data
     view = octets(memoryview(data))

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import attrs
 
+from netmesh_trio.cli.locks import try_lock
 from netmesh_trio.cli.transfer.errors import TransferError
 from netmesh_trio.cli.transfer.folders import Folder, open_folder
 from netmesh_trio.cli.transfer.messages import CHUNK, Entry, new_hash
@@ -65,21 +66,6 @@ def _stem(entry: Entry) -> str:
 def partial_name(entry: Entry) -> str:
     """The name of the partial copy of a file, at most 255 bytes."""
     return f".{_stem(entry)}.{entry.file_id}.part"
-
-
-def _locked(fd: int) -> bool:
-    """Lock a file; whether nobody else has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: an open file cannot be replaced there anyway
-        return True
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        pass  # a file system without locks
-    return True
 
 
 @attrs.define
@@ -243,7 +229,7 @@ class Store:
             with contextlib.suppress(OSError):
                 fd = folder.open(name, os.O_RDWR)
                 try:
-                    if _locked(fd):
+                    if try_lock(fd):
                         folder.unlink(name)
                 finally:
                     os.close(fd)
@@ -307,7 +293,7 @@ class Incoming:
 
     def _lock(self) -> bool:
         """Whether the partial copy is ours alone now."""
-        if not _locked(self._fd):
+        if not try_lock(self._fd):
             return False
         # Whoever had the lock until now may have put the file in place, or removed it: then ours
         # has no name any more.
