@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -22,10 +23,11 @@ SIZE = 400_000_000
 ETH_P_IP = 0x0800
 
 
-def capture(host: Host, count: int) -> tuple[list[bytes], set[tuple[str, int]]]:
-    """Datagrams as they pass a host, and where those to its node came from."""
+def capture(host: Host, count: int) -> tuple[list[bytes], dict[str, int]]:
+    """Datagrams as they pass a host, and the port that each other host mostly sent those to its node from."""
     found: list[bytes] = []
-    sources: set[tuple[str, int]] = set()
+    # A node may ask from a spare socket, too, how long the router keeps a binding: the transfer's port is the busiest.
+    ports: defaultdict[str, Counter[int]] = defaultdict(Counter)
     with host.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as tap:
         tap.bind(("eth0", ETH_P_IP))
         tap.settimeout(5)
@@ -34,9 +36,9 @@ def capture(host: Host, count: int) -> tuple[list[bytes], set[tuple[str, int]]]:
             header = (packet[0] & 15) * 4
             source, destination = struct.unpack_from(">HH", packet, header)
             if destination == PORT:
-                sources.add((socket.inet_ntoa(packet[12:16]), source))
+                ports[socket.inet_ntoa(packet[12:16])][source] += 1
             found.append(packet[header + 8 :][:1400])
-    return found, sources
+    return found, {address: counts.most_common(1)[0][0] for address, counts in ports.items()}
 
 
 def test_a_flood_ends_no_session_and_grows_no_memory(lab: KernelInternet, tmp_path: Path) -> None:
@@ -52,7 +54,7 @@ def test_a_flood_ends_no_session_and_grows_no_memory(lab: KernelInternet, tmp_pa
         send = mesh.sender(a, file, peer_id, "--no-direct")
         grown.wait_for(SIZE // 50)
         captured, sources = capture(r1, 300)
-        targets = [f"{host}:{port}" for host, port in (*sorted(sources), (r1.address, PORT))]
+        targets = [f"{host}:{port}" for host, port in (*sources.items(), (r1.address, PORT))]
         assert len(targets) == 3
         programs = (send, receive, relay)
         before = [memory(program) for program in programs]
@@ -67,8 +69,8 @@ def test_a_flood_ends_no_session_and_grows_no_memory(lab: KernelInternet, tmp_pa
             flood.stdin.write(b"\n".join(packet.hex().encode() for packet in captured))
         began, start = time.monotonic(), grown.size
         most = before
-        while flood.poll() is None and send.process.poll() is None and receive.process.poll() is None:
-            most = [max(was, memory(program)) for was, program in zip(most, programs, strict=True)]
+        while flood.poll() is None and all(now := [memory(program) for program in programs]):
+            most = [max(pair) for pair in zip(most, now, strict=True)]
             time.sleep(0.02)
         speed = (grown.size - start) / (time.monotonic() - began)
         with flood.stdout:
