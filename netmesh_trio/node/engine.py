@@ -47,6 +47,9 @@ _READS = 16  # batches taken from a socket before other tasks get a turn
 # Seconds without anything to read after which a datagram of fewer bytes is taken to have come alone.
 _PAUSE = 2e-5
 _SMALL = 1000
+# Turns of the event loop that a program has to answer before its session is looked after.  Tasks run in any order in
+# a turn, so its task, woken in this one, has run before the second is over.
+_ANSWER_TURNS = 2
 _CONTROL_BUFFER = 256
 _OBSERVED_INTERVALS = 3.0  # for so long what peers saw of our NAT counts
 _MAX_CLOSED = 1024
@@ -112,7 +115,8 @@ class Engine:
         self.log: NodeLog = NodeLog(identity.peer_id)
         self.config = config
         self.network = network
-        self.now: Callable[[], float] = trio.current_time
+        #: The time of the trio clock; asked for several times a packet, so without the way through the run's context.
+        self.now: Callable[[], float] = trio.lowlevel.current_clock().current_time
         self.random_bytes: Callable[[int], bytes] = os.urandom
         self.network_key: bytes = bytes(config.network_key) if config.network_key is not None else bytes(32)
         self.boot_id: bytes = self.random_bytes(8)
@@ -194,16 +198,28 @@ class Engine:
                     break
                 self.on_datagrams(number, *received)
                 if paused and len(received[0]) < _SMALL:
-                    break  # most likely it came alone, and to see that there is nothing else takes time
+                    # most likely it came alone, and to see that there is nothing else takes time
+                    await self._let_answer()
+                    break
             self.drive_touched()
 
+    async def _let_answer(self) -> None:
+        """What came in waits for a program only: let that go first.  If it answers, the answer drives the session."""
+        for live in self._touched:
+            if not live.wake_readers_first():
+                return
+        turns = _ANSWER_TURNS
+        while turns and any(live.touched for live in self._touched):
+            turns -= 1
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
     def drive_touched(self) -> None:
-        """Drive every session that got something."""
+        """Drive every session that got something, and was not driven since."""
         touched = self._touched
         self._touched = []
         for live in touched:
-            live.touched = False
-            live.drive()
+            if live.touched:
+                live.drive()
 
     def touch(self, live: LiveSession) -> None:
         """Drive the session at the end of this turn of the socket loop."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import SessionClosedError
 from ..events import PathKind
+from ..paths.rtt import MAX_ACK_DELAY
 from ..session.events import (
     Closed,
     ControlReceived,
@@ -75,6 +76,7 @@ class LiveSession(Scheduled):
         self.retired: bool = False
         #: A direct path was looked for, or there.
         self.searched: bool = False
+        #: Something came in since it was driven.
         self.touched: bool = False
         #: Something waits in :class:`~netmesh_trio.node.bursts.Bursts`.
         self.bursting: bool = False
@@ -126,6 +128,7 @@ class LiveSession(Scheduled):
             self.drive_later()
             return
         self._driving = True
+        self.touched = False
         engine = self.engine
         if self.bursting:
             self.bursting = False
@@ -144,6 +147,7 @@ class LiveSession(Scheduled):
                 engine.send(batch)
             else:
                 more = True
+            told = bool(session.events)
             while session.events:
                 self._handle_events(now)
             if session.readable:
@@ -158,11 +162,15 @@ class LiveSession(Scheduled):
                 session.drained.clear()
         except Exception:  # noqa: BLE001 - a fault, whatever it is, that must not end other sessions
             engine.contain(self)
-            more = False
+            more, told = False, True
         finally:
             self._driving = False
         if session.closed is None:
-            engine.timers.set(self, now if more or session.events else session.next_deadline())
+            if more or session.events:
+                engine.timers.set(self, now)
+            elif told or timeout or self.deadline > now + MAX_ACK_DELAY or session.hurries:
+                # otherwise what is new is due later than what the timer is set for, which looks again
+                engine.timers.set(self, session.next_deadline())
             if self.retired and not self.streams and not self._unnamed:
                 engine.end_retired(self)
 
@@ -183,6 +191,20 @@ class LiveSession(Scheduled):
             engine.bursts.add(self)
         else:
             self.drive(now)
+
+    def wake_readers_first(self) -> bool:
+        """Wake the readers of what came in, if nothing else is to be done about it; False if there is.
+
+        :meth:`drive` may then wait until they had their turn.
+        """
+        session = self.session
+        if not session.readable or self._unnamed or not session.is_idle(self.engine.now()):
+            return False
+        try:
+            self._wake_readers()
+        except Exception:  # noqa: BLE001 - a fault, whatever it is, that must not end other sessions
+            self.engine.contain(self)
+        return True
 
     def _wake_readers(self) -> None:
         readable = self.session.readable

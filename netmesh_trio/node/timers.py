@@ -16,10 +16,11 @@ _INFINITY = float("inf")
 class Scheduled:
     """Something that has a deadline."""
 
-    __slots__ = ("_at", "_entries")
+    __slots__ = ("_entries", "deadline")
 
     def __init__(self) -> None:
-        self._at = _INFINITY
+        #: When it is called, or a little before.
+        self.deadline: float = _INFINITY
         #: The times of its entries in the heap, the earliest last.
         self._entries: list[float] = []
 
@@ -39,12 +40,12 @@ class Timers(Generic[T]):
 
     def set(self, item: T, deadline: float) -> None:
         """``item`` wants to be called at ``deadline``, or a little before; it then says again when."""
-        if deadline < item._at:
-            item._at = deadline
+        if deadline < item.deadline:
+            item.deadline = deadline
             self._push(item)
 
     def _push(self, item: T) -> None:
-        at = item._at
+        at = item.deadline
         if not item._entries or at < item._entries[-1]:
             item._entries.append(at)
             self._count += 1
@@ -54,7 +55,7 @@ class Timers(Generic[T]):
 
     def forget(self, item: T) -> None:
         """``item`` is not to be called any more; its entries fall out when their time comes."""
-        item._at = _INFINITY
+        item.deadline = _INFINITY
 
     async def run(self) -> None:
         """Run for ever."""
@@ -69,10 +70,10 @@ class Timers(Generic[T]):
             while heap and heap[0][0] <= now:
                 _, _, item = heapq.heappop(heap)
                 item._entries.pop()
-                if item._at <= now:
-                    item._at = _INFINITY
+                if item.deadline <= now:
+                    item.deadline = _INFINITY
                     due.append(item)
-                elif item._at < _INFINITY:
+                elif item.deadline < _INFINITY:
                     self._push(item)
             for item in due:
                 self._fire(item, now)

@@ -103,6 +103,20 @@ class Outgoing:
         head = data_prefix(keys.sent_generation, session.remote_index)
         return head + nonce[4:] + keys.sealer.encrypt(nonce, plain, None)
 
+    def is_idle(self, now: float) -> bool:
+        """Whether :meth:`transmit` would find nothing to send."""
+        streams = self._session.streams
+        return not (
+            self._probes_queue
+            or self.controls
+            or self.datagrams
+            or self.ping
+            or self.probes
+            or streams.window_dirty
+            or self._session.acks.due(now)
+            or streams.head() is not None
+        )
+
     def transmit(self, now: float) -> Transmit | None:
         """The next datagrams, or None when there is nothing to send or nothing may be sent now."""
         session = self._session

@@ -449,6 +449,20 @@ class Session:
         """The next datagrams to send, or None."""
         return self.out.transmit(now)
 
+    def is_idle(self, now: float) -> bool:
+        """Whether there is nothing to send and nothing to tell now, but that streams can be read."""
+        return not (self.events or self.drained or self.closed) and self.out.is_idle(now)
+
+    @property
+    def hurries(self) -> bool:
+        """Whether a deadline may come sooner than that of an acknowledgement that is held back: of pacing or a loss."""
+        if self.out.pacing_until < _INFINITY:
+            return True
+        for path in self.paths.values():  # noqa: SIM110 - asked for after every packet
+            if path.loss_time < _INFINITY:
+                return True
+        return False
+
     def next_deadline(self) -> float:
         """When :meth:`on_timeout` wants to be called; infinity for never."""
         if self.closed is not None:
