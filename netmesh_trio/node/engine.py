@@ -19,7 +19,7 @@ from ..config import NodeConfig
 from ..errors import PeerUnreachableError
 from ..events import PathChanged, PathKind, PeerConnected, PeerDisconnected
 from ..identity import Identity, PeerId
-from ..paths.path import Path, PathKey
+from ..paths.path import DirectKey, Path, PathKey
 from ..session.events import ControlReceived, PathActive
 from ..session.outgoing import Transmit
 from ..session.session import CLOSE_NORMAL, Session, SessionTimes
@@ -579,29 +579,41 @@ class Engine:
 
     # sending
 
+    def carrier(self, neighbor: PeerId | None) -> DirectKey | None:
+        """Where packets on a circuit with a neighbor go: the direct path of the session with it.
+
+        While that session itself prefers a relay, the direct path that was heard last: it may be slow, not dead, and
+        circuits have no other.
+        """
+        peer = self.peers.get(neighbor) if neighbor is not None else None
+        live = peer.live if peer is not None else None
+        if live is None:
+            return None
+        path = live.session.path
+        if path is None:
+            return None
+        if not isinstance(path.key, bytes):
+            return path.key
+        paths = live.session.paths.values()
+        left = {p.last_received: p.key for p in paths if not isinstance(p.key, bytes) and p.usable}
+        return left[max(left)] if left else None
+
     def send(self, batch: Transmit) -> None:
         """Put a session's datagrams on their path."""
         path, pieces, size, _ = batch
-        key = path.key
-        if isinstance(key, bytes):
-            relay = self.direct_session(path.via) if path.via is not None else None
-            relay_path = relay.session.path if relay is not None else None
-            if relay_path is None or isinstance(relay_path.key, bytes):
-                return  # lost, as on any network; the session notices
-            key = relay_path.key
-        self.sockets[key[0]].send(pieces, size, key[1])
+        key = self.carrier(path.via) if isinstance(path.key, bytes) else path.key
+        if key is not None:  # otherwise lost, as on any network; the session notices
+            self.sockets[key[0]].send(pieces, size, key[1])
 
     def send_packet(self, packet: bytes, key: PathKey, via: PeerId | None) -> None:
         """Send one packet that belongs to no session."""
         if isinstance(key, bytes):
-            relay = self.direct_session(via) if via is not None else None
-            if relay is None or relay.session.path is None:
-                return
             packet = packets.circuit_header(key) + packet
-            key = relay.session.path.key
-            if isinstance(key, bytes):
-                return
-        self.sockets[key[0]].send((packet,), len(packet), key[1])
+            carrier = self.carrier(via)
+        else:
+            carrier = key
+        if carrier is not None:
+            self.sockets[carrier[0]].send((packet,), len(packet), carrier[1])
 
     def socket_for(self, address: Address) -> int | None:
         """Which socket reaches an address: the first of its family."""

@@ -59,18 +59,14 @@ class Relaying:
         leg = self._table.forward(circuit_id, len(data), count, engine.now())
         if leg is None:
             return
-        live = engine.direct_session(leg.peer)
-        if live is None:
-            leg.dropped += count
-            return
-        path = live.session.path
-        if path is None or isinstance(path.key, bytes):
+        key = engine.carrier(leg.peer)
+        if key is None:
             leg.dropped += count
             return
         out_id = leg.id
         for at in range(4, len(data), stride):
             data[at : at + 8] = out_id
-        engine.sockets[path.key[0]].send((data,), stride, path.key[1])
+        engine.sockets[key[0]].send((data,), stride, key[1])
 
     async def run(self) -> None:
         """Handle circuit messages for ever."""

@@ -180,6 +180,34 @@ async def test_a_relay_that_leaves_costs_hardly_a_pause(world: World, autojump_c
     assert ends.a.node.statistics().path_failovers == 1
 
 
+async def test_a_relay_that_doubts_its_way_to_an_end_goes_on_forwarding(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """As when a queue fills: its own session with that end prefers another relay, and circuits have no other way."""
+    ends = await two_relays(world)
+    carrier = ends.carrier()
+    other = next(relay for relay in ends.relays if relay is not carrier)
+    await carrier.node.connect(other.uri)
+    live = carrier.engine.peers[ends.a.id].live
+    assert live is not None
+    carrier.node._dialer._try_circuit(live, other.id, {})
+    legs = [leg for leg in carrier.node._table._legs.values() if leg.peer in (ends.a.id, ends.b.id)]
+
+    async def disturb(_: Receiver) -> None:
+        session = live.session
+        direct = session.path
+        assert direct is not None
+        direct.suspect = True
+        session.choose(trio.current_time())
+        assert session.path is not None
+        assert session.path.via == other.id
+        await trio.sleep(0.02)
+
+    outcome = await carry(world, ends, 400_000, disturb, lasting=4)
+    assert not sum(leg.dropped for leg in legs)
+    assert max(outcome.there, outcome.back) < 0.2
+
+
 async def test_a_stream_waits_for_the_only_relay_to_come_back(world: World, autojump_clock: MockClock) -> None:
     relay = await world.start("r1")
     a = await world.start("a", [relay], behind="symmetric")
