@@ -144,6 +144,20 @@ async def test_the_only_address_that_was_answered_needs_no_challenge(world: Worl
     assert all(stranger.opened(p)[0] != frames.PATH_CHALLENGE for p in stranger.got(OWN))
 
 
+async def test_an_address_that_a_session_seems_to_move_to_gets_three_times_what_came(
+    world: World, autojump_clock: MockClock
+) -> None:
+    b = await world.start("b")
+    stranger = Stranger(world, b)
+    await stranger.knock(OWN)
+    stranger.send(stranger.seal(PING), OWN)
+    await trio.sleep(0.05)
+    ping = stranger.seal(PING)
+    stranger.send(ping, VICTIM)
+    await trio.sleep(10)
+    assert 0 < sum(map(len, stranger.got(VICTIM))) <= 3 * len(ping)
+
+
 def answer(chance: Chance, identity: Identity, init: bytes) -> bytes:
     """What the holder of the key says to an INIT."""
     responder = Responder(

@@ -70,9 +70,12 @@ def test_keys_are_renewed_by_count() -> None:
     assert pair.a.keys.renewals >= 1
 
 
-def renew_in_haste(pair: Pair, count: int, pause: float) -> int:
-    """Renew the keys again as soon as they are; say how often the other side did it."""
+def renew_in_haste(pair: Pair, count: int, pause: float, packets: int = 0) -> int:
+    """Renew the keys again as soon as they are, and so many packets later; say how often the other side did it."""
     for _ in range(count):
+        for _ in range(packets):
+            pair.a.ping()
+            pair.flush()
         message = pair.a.keys.start_renewal()
         if message is None or pair.b.closed:
             break
@@ -96,6 +99,19 @@ def test_keys_may_be_renewed_as_often_as_any_node_does() -> None:
     assert renew_in_haste(pair, 20, 0.01) == 20
     assert renew_in_haste(pair, 100, 0.5) == 120
     assert pair.b.closed is None
+
+
+def test_keys_may_be_renewed_the_oftener_the_more_packets_come() -> None:
+    pair = Pair(wire=Wire(delay=0.001))
+    assert renew_in_haste(pair, 80, 0.01, packets=40) == 80
+    assert pair.b.closed is None
+
+
+def test_the_answer_to_a_renewal_finds_room_in_a_full_queue() -> None:
+    pair = Pair(times=SessionTimes(rekey=5.0))
+    pair.b.out.max_controls = 0
+    pair.run(18.0)
+    assert pair.a.keys.generation == pair.b.keys.generation == 3
 
 
 def test_a_full_queue_of_control_messages_does_not_end_the_renewal_of_keys() -> None:

@@ -251,3 +251,33 @@ def test_a_probe_that_is_too_large_says_nothing_about_the_path(mtu: int) -> None
     assert path.eliciting_in_flight == path.congestion.in_flight == 0
     for events in pair.events:
         assert not [event for event in events if isinstance(event, PathSuspect)]
+
+
+def _talkative(silence: float) -> Pair:
+    """A session whose one side is heard once a second, and for so long gets nothing."""
+    pair = Watched(times=SessionTimes(keep_alive=10.0, dead_peer=60.0))
+    pair.b.times = SessionTimes(keep_alive=1000.0, dead_peer=600.0)  # it is patient
+    pair.transfer(b"hello")
+    pair.run(1.0)
+    pair.wires[KEY_A] = Wire(down=True)
+    pair.a.ping()
+    while pair.now < 1.0 + silence and pair.a.closed is None:
+        pair.b.ping()
+        for _ in range(10):
+            if pair.a.closed is None:
+                pair.run(pair.now + 0.1)
+    return pair
+
+
+def test_a_peer_that_talks_and_never_acknowledges_is_given_up() -> None:
+    pair = _talkative(100.0)
+    assert pair.a.closed == Closed("timeout", "nothing was acknowledged for more than two keep-alives")
+    assert 26.0 < pair.now < 26.5
+
+
+def test_a_peer_that_acknowledges_again_is_kept() -> None:
+    pair = _talkative(20.0)
+    pair.wires.clear()
+    pair.run(pair.now + 100.0)
+    assert pair.a.closed is None
+    assert pair.b.closed is None

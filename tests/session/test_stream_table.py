@@ -40,6 +40,17 @@ def test_ids_count_up_by_two_from_each_side() -> None:
             b.arrived(stream_id)
 
 
+@pytest.mark.parametrize(("window", "most"), [(1000, 4 << 20), (8 << 20, 32 << 20)])
+def test_what_is_kept_for_a_peer_follows_our_own_windows(window: int, most: int) -> None:
+    """However large the peer's are."""
+    streams = table(window=window)
+    stream_id = streams.open(3)
+    assert stream_id is not None
+    assert streams.sending[stream_id].most == most
+    assert streams.arrived(1)
+    assert streams.sending[1].most == most
+
+
 def test_a_closed_stream_does_not_come_back() -> None:
     b = table(False)
     assert b.arrived(0)
