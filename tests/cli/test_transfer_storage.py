@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,31 @@ def test_only_one_writes_a_partial_copy(store: Store) -> None:
     assert caught.value.kind == "busy"
     file.write(b"c")
     file.finish(digest(b"abc"))
+
+
+PRIVATE = m.Entry(ENTRY.path, ENTRY.size, ENTRY.mtime_ns, private=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no modes of files here")
+def test_the_partial_copy_of_a_private_file_is_private(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the beginning, not only once it is ours."""
+    monkeypatch.delattr(os, "fchmod")
+    file = store.begin(PRIVATE, 0, None)
+    (partial,) = (store.directory / "sub" / "dir").iterdir()
+    assert stat.S_IMODE(partial.stat().st_mode) == 0o600
+    file.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no modes of files here")
+def test_a_partial_copy_that_was_begun_before_the_file_was_private(store: Store) -> None:
+    old = store.begin(ENTRY, 0, None)
+    old.write(b"ab")
+    old.close()
+    (partial,) = (store.directory / "sub" / "dir").iterdir()
+    partial.chmod(0o644)
+    file = store.begin(PRIVATE, 0, None)
+    assert stat.S_IMODE(partial.stat().st_mode) == 0o600
+    file.close()
 
 
 @pytest.mark.parametrize("received", [b"", b"ab"])
