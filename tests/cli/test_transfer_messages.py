@@ -126,7 +126,9 @@ def test_any_payload_gives_a_message_or_one_error(
         "04 00000002 8100",
         "01 00000006 8501616100 01",  # an array that is cut
         "01 00000007 8503616100010500",  # version 3... and a stray byte
+        "01 00000007 85f561610001 05",  # true for the version 1
         "02 00000001 80",  # no entries
+        "02 00000008 818561610000 04 00",  # a flag that nobody knows
         "08 00000003 820320",  # a negative offset
         "08 00000003 8203f5",  # a boolean
         "09 00000002 8140",  # an empty hash

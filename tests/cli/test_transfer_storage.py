@@ -135,6 +135,12 @@ def test_the_partial_copy_of_a_private_file_is_private(store: Store, monkeypatch
 
 
 @pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no modes of files here")
+def test_a_private_directory_is_private(store: Store) -> None:
+    store.make_directory(m.Entry("sub", is_dir=True, private=True))
+    assert stat.S_IMODE((store.directory / "sub").stat().st_mode) == 0o700
+
+
+@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no modes of files here")
 def test_a_partial_copy_that_was_begun_before_the_file_was_private(store: Store) -> None:
     old = store.begin(ENTRY, 0, None)
     old.write(b"ab")

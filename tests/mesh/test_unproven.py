@@ -291,6 +291,9 @@ async def test_strangers_do_not_use_up_the_sessions(world: World, autojump_clock
         stranger.send(stranger.seal(PING), OWN)
     await trio.sleep(1)
     assert len(b.engine.sessions) == 14
+    # nor by being silent until the node dials them anew
+    with pytest.raises(PeerUnreachableError, match="has its 16 sessions"):
+        b.engine.handshakes.start_dial(next(iter(b.engine.peers)))
     assert (await b.node.connect(other.uri)).path is not None
     assert b.engine.handshakes.responder.stats().drops == {}
     late = Stranger(world, b, index=99)
@@ -301,6 +304,23 @@ async def test_strangers_do_not_use_up_the_sessions(world: World, autojump_clock
     await b.node.connect((await world.start("e")).uri)
     with pytest.raises(PeerUnreachableError, match="has its 16 sessions"):
         await b.node.connect((await world.start("f")).uri)
+
+
+async def test_a_handshake_that_made_room_for_others_may_begin_anew(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshakes, "_MAX_HALF_OPEN", 4)
+    b = await world.start("b")
+    strangers = []
+    for number in range(1, 7):
+        strangers.append(Stranger(world, b, index=number))
+        await strangers[-1].knock(OWN)
+    shakes = b.engine.handshakes
+    assert [half_open.established.remote_index for half_open in shakes.half_open.values()] == [3, 4, 5, 6]
+    strangers[0].send(strangers[0].initiator.packet, OWN)
+    await trio.sleep(0.05)
+    assert [half_open.established.remote_index for half_open in shakes.half_open.values()] == [4, 5, 6, 1]
+    assert shakes.responder.stats().repeats == 0
 
 
 def rubbish(chance: Chance, target: PeerId) -> bytes:
