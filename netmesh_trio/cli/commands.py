@@ -7,6 +7,7 @@ Exit codes: 0 when the command did what it says, 1 when it could not, 2 for a wr
 from __future__ import annotations
 
 import errno
+import sys
 
 import click
 
@@ -56,10 +57,11 @@ def run(arguments: list[str]) -> int:
     """Do what a command line says; the exit code.  Every error is one line on stderr."""
     reporter = Reporter("--json" in arguments)
     code = _run(arguments, reporter)
-    error = flush_output()
+    error = flush_output(sys.stdout)
     if error is not None and code == 0 and not reporter.goes_on:
         reporter.error(OutputError.kind, str(OutputError(error)))
-        return 1
+        code = 1
+    flush_output(sys.stderr)  # there is nobody left to tell
     return code
 
 

@@ -52,11 +52,10 @@ class OutputError(Exception):
         super().__init__(f"cannot write output: {error.strerror or error}")
 
 
-def flush_output() -> OSError | None:
-    """Write what is left for stdout.  What cannot be written is dropped for good, and the error comes back: the
-    interpreter would meet it again at its end.
+def flush_output(out: TextIO | None) -> OSError | None:
+    """Write what is left for stdout or stderr.  What cannot be written is dropped for good, and the error comes back:
+    the interpreter would meet it again at its end.
     """
-    out = sys.stdout
     if out is None or out.closed:
         return None
     try:

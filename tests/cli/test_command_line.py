@@ -10,6 +10,7 @@ import logging
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -461,10 +462,16 @@ def test_the_package_is_the_program() -> None:
 FULL = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 
 
+def program(unbuffered: str = "") -> dict[str, str]:
+    """The environment of a line of sh."""
+    return {**os.environ, "CLI": f"{sys.executable} -m netmesh_trio.cli", "PYTHONUNBUFFERED": unbuffered}
+
+
 def shell(script: str, unbuffered: str = "", timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a line of sh; ``$CLI`` is the program."""
-    environment = {**os.environ, "CLI": f"{sys.executable} -m netmesh_trio.cli", "PYTHONUNBUFFERED": unbuffered}
-    return subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=timeout, env=environment)
+    return subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, timeout=timeout, env=program(unbuffered)
+    )
 
 
 @FULL
@@ -489,12 +496,36 @@ def test_other_errors_are_told_with_a_full_disk_for_the_output() -> None:
 @FULL
 @pytest.mark.parametrize("as_json", ["", "--json"])
 @pytest.mark.parametrize("errors", ["", "2>&1"])
-def test_a_relay_outlives_a_full_disk(as_json: str, errors: str) -> None:
-    """It ends by the signal that it gets after a while, and has said once what it could not write."""
-    done = shell(f"timeout -s TERM 2 $CLI node --bind 127.0.0.1:0 {as_json} > /dev/full {errors}")
-    assert done.returncode == 124
+def test_a_relay_outlives_a_full_disk(
+    as_json: str, errors: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is stopped once it has told everything, and has said once what it could not write."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(30)
+        manager.bind(str(tmp_path / "notify"))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        script = f"exec $CLI node --bind 127.0.0.1:0 {as_json} > /dev/full {errors}"
+        with subprocess.Popen(["sh", "-c", script], stderr=subprocess.PIPE, text=True, env=program()) as process:
+            while manager.recv(1000) != b"STATUS=in the mesh":
+                pass
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=60)
+    assert process.returncode == 0
     full = "netmesh-trio: cannot write output: No space left on device; it goes on without\n"
-    assert done.stderr == ("" if errors else full + "netmesh-trio: stopped by SIGTERM\n")
+    assert said == ("" if errors else full + "netmesh-trio: stopped by SIGTERM\n")
+
+
+def test_errors_are_told_where_the_output_is_full() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    err = io.StringIO()
+    report = Reporter(True, stdout=Full(), stderr=err)
+    report.error("usage", "one")
+    report.line("that the output is full was said, and what comes then is dropped")
+    assert err.getvalue() == "netmesh-trio: error: one\n"
+    Reporter(True, stdout=Full(), stderr=Full()).error("usage", "nobody can be told of this")
 
 
 def test_lines_that_cannot_be_written_are_told_once_and_the_next_ones_come() -> None:
