@@ -7,6 +7,7 @@ import trio
 from trio.testing import MockClock
 
 from netmesh_trio import PeerDisconnected
+from netmesh_trio.node.live import LiveSession
 from netmesh_trio.session.outgoing import Outgoing
 from netmesh_trio.session.session import Session
 from tests.mesh.world import Pattern, World, exchange, serve_exchange
@@ -57,3 +58,25 @@ async def test_a_fault_in_one_session_ends_no_other(
         assert relay.session(a) not in (None, broken)  # it came back
         assert relay.session(b) is not None
         nursery.cancel_scope.cancel()
+
+
+async def test_a_fault_while_the_program_is_woken_ends_its_session_only(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, faults: list[str]
+) -> None:
+    relay = await world.start("r")
+    a, b = await world.start("a", [relay]), await world.start("b", [relay])
+    await trio.sleep(2)
+    broken, other = relay.session(a), relay.session(b)
+    live = relay.engine.sessions[broken.local_index]
+
+    def fail(self: LiveSession) -> None:
+        raise FaultError("found no words")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveSession, "_wake_readers", fail)
+        broken.readable.add(0)
+        assert live.wake_readers_first()
+    assert broken.closed is not None
+    assert relay.session(b) is other
+    assert relay.node.statistics().internal_errors == 1
+    assert "found no words" in faults.pop()

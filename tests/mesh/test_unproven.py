@@ -352,6 +352,18 @@ async def test_a_circuit_that_is_flooded_holds_up_no_other(world: World, autojum
     assert shakes.responder.stats().drops["noise"] <= 4
 
 
+async def test_a_relay_with_many_circuits_leaves_something_for_others(world: World, autojump_clock: MockClock) -> None:
+    b = await world.start("b")
+    shakes = b.engine.handshakes
+    one, other = world.chance.identity().peer_id, world.chance.identity().peer_id
+    for number in range(300):
+        circuit = number.to_bytes(8, "big")
+        shakes.receive_untrusted(packets.INIT, rubbish(world.chance, b.id), circuit, one)
+    assert shakes.responder.stats().drops == {"noise": 100, "rate-limited": 200}
+    shakes.receive_untrusted(packets.INIT, rubbish(world.chance, b.id), b"another1", other)
+    assert shakes.responder.stats().drops["noise"] == 101
+
+
 async def test_a_forged_packet_for_a_handshake_makes_no_session(
     world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +403,10 @@ async def test_nobody_takes_the_place_of_another_by_choosing_its_index(world: Wo
     assert stranger.session().remote_index == index
     heard: list[object] = []
     b.engine.on_stranger = heard.append
+    # that it got a packet which was never sent is no news of the peer's
+    world.net.inject(packets.stranger(index, 1 << 20), Address(a.host.address, 4650), Address(b.host.address, 4650))
+    await trio.sleep(1)
+    assert heard == []
     world.net.inject(packets.stranger(index, 0), Address(a.host.address, 4650), Address(b.host.address, 4650))
     await trio.sleep(1)
     assert len(heard) == 1

@@ -47,6 +47,12 @@ async def test_who_fills_it_loses_its_own() -> None:
     assert 200 in order
 
 
+async def test_what_came_first_stays() -> None:
+    queue = ControlQueue(8)
+    put(queue, Session(), *range(20))
+    assert await take(queue) == list(range(8))
+
+
 async def test_waiting_cancelling_and_closing(autojump_clock: trio.testing.MockClock) -> None:
     queue = ControlQueue(8)
     live = Session()
