@@ -172,6 +172,46 @@ def test_waits_for_a_transfer_whose_sender_is_not_missed_yet(store: Store, recei
     assert not [path for path in store.directory.rglob("*") if path.name.endswith(".part")]
 
 
+@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no locks of files here")
+def test_a_version_that_another_transfer_writes_is_left_alone(store: Store) -> None:
+    other = store.begin(m.Entry(ENTRY.path, 4, 2_000_000_000), 0, None)
+    other.write(b"ab")
+    file = store.begin(ENTRY, 0, None)
+    file.write(b"abc")
+    file.finish(digest(b"abc"))
+    assert len(os.listdir(store.directory / "sub" / "dir")) == 2
+    other.close()
+
+
+def test_a_file_that_is_only_named_like_a_partial_copy_stays(store: Store) -> None:
+    mine = store.directory / "sub" / "dir" / ".f.mine.part"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"precious")
+    file = store.begin(ENTRY, 0, None)
+    file.write(b"abc")
+    file.finish(digest(b"abc"))
+    assert mine.read_bytes() == b"precious"
+
+
+@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no locks of files here")
+def test_goes_on_with_the_partial_copy_that_has_the_name_now(store: Store) -> None:
+    """The one that it waited for was removed, and a third transfer has begun and broken off meanwhile."""
+    first = store.begin(ENTRY, 0, None)
+
+    def again(path: str, seconds: float) -> bool:
+        first.close()
+        third = store.begin(ENTRY, 0, None)
+        third.write(b"x")
+        third.close()
+        return True
+
+    store.again = again
+    second = store.begin(ENTRY, 0, None)
+    second.write(b"abc")
+    second.finish(digest(b"abc"))
+    assert (store.directory / ENTRY.path).read_bytes() == b"abc"
+
+
 def test_more_than_announced(store: Store) -> None:
     file = store.begin(ENTRY, 0, None)
     with pytest.raises(TransferError) as caught:

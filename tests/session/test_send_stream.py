@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import random
 
 import pytest
@@ -235,3 +236,15 @@ def test_what_the_program_may_change_is_copied_and_what_it_may_not_is_not() -> N
             owner[:] = b"y" * 20_000
     assert stream.take(20_000, 1 << 30)[1] == b"x" * 20_000
     assert [type(blob) for blob in stream._blobs] == [bytes, memoryview]
+
+
+def test_what_is_not_bytes_leaves_the_stream_as_it_was() -> None:
+    stream = SendStream(0, HUGE, 3)
+    stream.write(b"abc")
+    for wrong in ("text", [1, 2], None):
+        with pytest.raises(TypeError, match="can be sent"):
+            stream.write(wrong)  # type: ignore[arg-type]
+    assert stream.end == 3
+    stream.write(memoryview(array.array("H", [0x6464, 0x6464])))
+    assert stream.end == 7
+    assert bytes(stream.read(0, 7)) == b"abcdddd"

@@ -17,6 +17,13 @@ def test_burst_then_rate() -> None:
     assert bucket.is_full(1000.0)
 
 
+def test_many_at_once_or_none() -> None:
+    bucket = TokenBucket(rate=1.0, burst=5.0)
+    assert bucket.take(0.0, 3.0)
+    assert not bucket.take(0.0, 2.5)
+    assert bucket.available(0.0) == 2.0
+
+
 def test_it_is_full_at_first_and_an_empty_one_stays_so() -> None:
     assert TokenBucket(2.0, 3.0).is_full(1e9)
     assert not TokenBucket(0.0, 0.0).take(1e9)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import array
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -48,3 +48,8 @@ def test_only_what_is_not_contiguous_is_copied() -> None:
 def test_what_has_no_bytes_is_refused_with_what_to_do(data: Any) -> None:
     with pytest.raises(TypeError, match=r"encode it|bytearray or a memoryview, not"):
         octets(data)
+
+
+def test_text_is_to_be_encoded() -> None:
+    with pytest.raises(TypeError, match=r"not str: encode it, as in text\.encode\(\)"):
+        octets(cast(Any, "text"))
