@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio
 
+from netmesh_trio.cli import files
+from netmesh_trio.cli.output import Reporter
 from netmesh_trio.cli.transfer import (
     Limits,
     Outcome,
@@ -23,6 +27,7 @@ from netmesh_trio.cli.transfer import (
 )
 from netmesh_trio.cli.transfer import messages as m
 from netmesh_trio.cli.transfer.storage import partial_name
+from netmesh_trio.identity import Identity
 from tests.cli.ideal import End, stream_pair
 
 MTIME = 1_700_000_000_123_456_789
@@ -665,3 +670,24 @@ async def test_ends_of_a_pair_are_halves(tmp_path: Path) -> None:
     await a.send_eof()
     assert await b.receive_some() == b"x"
     assert await b.receive_some() == b""
+
+
+async def test_who_is_not_wanted_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of so many only: anybody can ask, as often as they like."""
+    monkeypatch.setattr(files, "_REFUSED", 2)
+    err = io.StringIO()
+    wanted, *others = (Identity(bytes((number,)) * 32).peer_id for number in range(4))
+    store = Store(tmp_path)
+    inbox = files._Inbox(Reporter(stderr=err), store, frozenset({wanted}), False)
+    for sender in (others[0], others[0], others[1], others[0], others[2]):
+        here, there = stream_pair()
+        monkeypatch.setattr(type(there), "peer_id", sender, raising=False)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(inbox.handle, cast(Any, there))
+            while await here.receive_some():
+                pass
+            await here.aclose()
+    store.close()
+    assert err.getvalue().splitlines() == [
+        f"netmesh-trio: refused files from {sender}: it is not among those of --from" for sender in others[:2]
+    ]
