@@ -340,6 +340,25 @@ def test_errors_in_nurseries_are_one_line() -> None:
     assert json.loads(out.getvalue())["kind"] == "kind"
 
 
+def test_full_output_is_told_before_what_broke_over_it() -> None:
+    report, _, err = reporter(False)
+
+    async def tell() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise OutputError(OSError(errno.ENOSPC, "No space left on device"))
+
+    async def command() -> bool:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tell)
+            await trio.lowlevel.checkpoint()
+            raise trio.BrokenResourceError("the peer has gone")
+
+    assert run_async(report, command) == 1
+    assert err.getvalue() == "netmesh-trio: error: cannot write output: No space left on device\n"
+
+
 def test_mistakes_of_ours_are_not_hidden() -> None:
     report, _, _ = reporter(False)
 
@@ -523,7 +542,7 @@ def test_errors_are_told_where_the_output_is_full() -> None:
     err = io.StringIO()
     report = Reporter(True, stdout=Full(), stderr=err)
     report.error("usage", "one")
-    report.line("that the output is full was said, and what comes then is dropped")
+    report.event("done", "what comes then is dropped")
     assert err.getvalue() == "netmesh-trio: error: one\n"
     Reporter(True, stdout=Full(), stderr=Full()).error("usage", "nobody can be told of this")
 

@@ -454,6 +454,15 @@ async def test_what_cannot_be_sent_of_a_tree_does_not_stop_the_rest(
     assert listing(tmp_path / "in") == {"tree": None, "tree/closed": None, "tree/good": b"1"}
 
 
+def test_a_tree_whose_root_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def scan(path: Path) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(TransferError, match="cannot read .*: Permission denied"):
+        Source.scan(tmp_path)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
 async def test_private_files_stay_private(tmp_path: Path) -> None:
     tree = tmp_path / "tree"

@@ -124,7 +124,7 @@ def test_only_one_writes_a_partial_copy(store: Store) -> None:
 PRIVATE = m.Entry(ENTRY.path, ENTRY.size, ENTRY.mtime_ns, private=True)
 
 
-@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no modes of files here")
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
 def test_the_partial_copy_of_a_private_file_is_private(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the beginning, not only once it is ours."""
     monkeypatch.delattr(os, "fchmod")
@@ -134,13 +134,13 @@ def test_the_partial_copy_of_a_private_file_is_private(store: Store, monkeypatch
     file.close()
 
 
-@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no modes of files here")
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
 def test_a_private_directory_is_private(store: Store) -> None:
     store.make_directory(m.Entry("sub", is_dir=True, private=True))
     assert stat.S_IMODE((store.directory / "sub").stat().st_mode) == 0o700
 
 
-@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no modes of files here")
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
 def test_a_partial_copy_that_was_begun_before_the_file_was_private(store: Store) -> None:
     old = store.begin(ENTRY, 0, None)
     old.write(b"ab")
@@ -172,7 +172,7 @@ def test_waits_for_a_transfer_whose_sender_is_not_missed_yet(store: Store, recei
     assert not [path for path in store.directory.rglob("*") if path.name.endswith(".part")]
 
 
-@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no locks of files here")
+@pytest.mark.skipif(os.name != "posix", reason="no locks of files here")
 def test_a_version_that_another_transfer_writes_is_left_alone(store: Store) -> None:
     other = store.begin(m.Entry(ENTRY.path, 4, 2_000_000_000), 0, None)
     other.write(b"ab")
@@ -193,7 +193,7 @@ def test_a_file_that_is_only_named_like_a_partial_copy_stays(store: Store) -> No
     assert mine.read_bytes() == b"precious"
 
 
-@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="no locks of files here")
+@pytest.mark.skipif(os.name != "posix", reason="no locks of files here")
 def test_goes_on_with_the_partial_copy_that_has_the_name_now(store: Store) -> None:
     """The one that it waited for was removed, and a third transfer has begun and broken off meanwhile."""
     first = store.begin(ENTRY, 0, None)
