@@ -118,12 +118,17 @@ async def test_an_address_that_never_answered_gets_no_data(world: World, autojum
         b.engine.session_closed(b.engine.by_remote[len(sources)])
 
 
-async def test_an_address_that_answers_the_challenge_is_taken(world: World, autojump_clock: MockClock) -> None:
-    b = await world.start("b")
-    stranger = Stranger(world, b)
-    await stranger.knock(OWN, VICTIM)
+async def use_key(world: World, *sources: Address) -> Stranger:
+    """A stranger that knocks from each of those addresses, and goes on from its own."""
+    stranger = Stranger(world, await world.start("b"))
+    await stranger.knock(*sources)
     stranger.send(stranger.seal(PING), OWN)
     await trio.sleep(0.05)
+    return stranger
+
+
+async def test_an_address_that_answers_the_challenge_is_taken(world: World, autojump_clock: MockClock) -> None:
+    stranger = await use_key(world, OWN, VICTIM)
     (challenge,) = stranger.got(OWN)
     stranger.send(stranger.seal(bytes((frames.PATH_RESPONSE,)) + stranger.opened(challenge)[1:9]), OWN)
     await trio.sleep(0.05)
@@ -133,11 +138,7 @@ async def test_an_address_that_answers_the_challenge_is_taken(world: World, auto
 
 
 async def test_the_only_address_that_was_answered_needs_no_challenge(world: World, autojump_clock: MockClock) -> None:
-    b = await world.start("b")
-    stranger = Stranger(world, b)
-    await stranger.knock(OWN, OWN)
-    stranger.send(stranger.seal(PING), OWN)
-    await trio.sleep(0.05)
+    stranger = await use_key(world, OWN, OWN)
     path = stranger.session().path
     assert path is not None
     assert path.address == OWN

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
 import attrs
 import pytest
@@ -180,16 +181,23 @@ async def test_introductions_to_a_third_party(autojump_clock: trio.testing.MockC
         await works(lab)
 
 
-async def test_a_relay_and_a_peer_together_against_a_third_party(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """The peer announces the address, the relay introduces us to it: within the introducer's budget."""
+@asynccontextmanager
+async def open_lab_with_a_liar() -> AsyncGenerator[Lab, None]:
+    """``a`` announces the address of the victim as its own, and no direct path leads to it."""
     async with open_lab(place=with_victim(), config_a=MANUAL) as lab:
         await lab.connect()
         await until(lambda: lab.b.peer(lab.a).path is not None, 1.0)
         lab.net.block(lab.a.host, lab.b.host)
         lab.a.node.set_reflex_override(Address(VICTIM, 9))
         await trio.sleep(5.0)
+        yield lab
+
+
+async def test_a_relay_and_a_peer_together_against_a_third_party(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """The peer announces the address, the relay introduces us to it: within the introducer's budget."""
+    async with open_lab_with_a_liar() as lab:
         before = received(lab)
         seconds = 30
         for number in range(seconds * 10):
@@ -209,12 +217,7 @@ async def test_introductions_that_the_peer_spoke_of_have_a_budget(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """The peer speaks of an attempt, and the relay repeats the introduction for it with one port after another."""
-    async with open_lab(place=with_victim(), config_a=MANUAL) as lab:
-        await lab.connect()
-        await until(lambda: lab.b.peer(lab.a).path is not None, 1.0)
-        lab.net.block(lab.a.host, lab.b.host)
-        lab.a.node.set_reflex_override(Address(VICTIM, 9))
-        await trio.sleep(5.0)
+    async with open_lab_with_a_liar() as lab:
         before = received(lab)
         seconds = 30
         for number in range(seconds * 10):
