@@ -274,8 +274,11 @@ def test_in_a_full_table_who_has_most_makes_room() -> None:
     table = relay.table
     onward = [relay.opened(request(b"from-A-%d" % number), now=number).onward.circuit_id for number in range(3)]
     relay.opened(request(b"from-C-0"), asker=C, now=3.0)
-    table.forward(b"from-A-0", 10, 1, 10.0)
-    table.forward(onward[2], 10, 1, 9.0)
+    # what counts is the last packet in either direction
+    table.forward(onward[0], 10, 1, 10.0)
+    table.forward(b"from-A-1", 10, 1, 5.0)
+    table.forward(onward[1], 10, 1, 5.0)
+    table.forward(b"from-A-2", 10, 1, 9.0)
     assert relay.reason(request(b"from-A-3"), now=11.0) == "budget"
     opened = relay.opened(request(b"from-C-1"), asker=C, now=11.0)
     assert [(leg.peer, leg.id) for leg in opened.ended] == [(A, b"from-A-1"), (B, onward[1])]
@@ -307,11 +310,14 @@ def test_few_are_looked_at_to_find_one_that_is_idle() -> None:
     table = relay.table
     for number in range(1000):
         relay.opened(request(b"%08d" % number), now=float(number))
+    ended: list[int] = []
     for number in range(100):
         opened = relay.opened(request(b"new-%04d" % number), asker=peer(500 + number), now=2000.0)
         assert opened.leg.peer != A
         assert opened.ended[0].peer == A
-        assert float(opened.ended[0].id) < 1000
+        ended.append(int(opened.ended[0].id))
+    # each time the idlest of the next 32
+    assert ended[:31] == list(range(0, 992, 32))
     assert (len(table), len(table._shares)) == (1000, 101)
     table.close_for_peer(B)
     assert not table._shared
@@ -404,6 +410,7 @@ def test_close_for_peer() -> None:
     assert len(relay.table) == 1
     assert b"A-to-C.." in relay.table
     assert relay.table.close_for_peer(B) == []
+    assert relay.table.stats().closed == 2
 
 
 def test_coming_back_buys_no_new_budget() -> None:
@@ -429,11 +436,19 @@ def test_coming_back_buys_no_new_budget() -> None:
 
 def test_those_who_are_gone_are_bounded() -> None:
     relay = Relay()
+    relay.table.close_for_peer(B)
+    relay.opened(request())
+    relay.table.close_for_peer(A)
+    relay.opened(request())  # A is here again
     for number in range(10, 5010):
         relay.opened(request(b"x%07d" % number), asker=peer(number))
         relay.table.close_for_peer(peer(number))
+        if number == 4000:
+            relay.table.close_for_peer(peer(10))
     assert len(relay.table._gone) == 4096
     assert len(relay.table._neighbors) <= 4096 + 2
+    assert peer(10) in relay.table._gone  # it left twice, and lately
+    assert [leg.peer for leg in relay.table.close_for_peer(A)] == [B]
 
 
 def test_expiry() -> None:

@@ -140,6 +140,27 @@ def test_invented_hubs_are_not_all_looked_at() -> None:
     assert effort.edges < 300
 
 
+def test_whether_all_neighbors_know_each_other_takes_effort() -> None:
+    around = range(2, 18)
+    graph = MeshGraph([said(n, [m for m in around if m != n]) for n in around])
+    neighbors = list(map(peer, around))
+    assert not is_hub_needed(peer(1), 2, neighbors, graph, Effort(128))
+    assert is_hub_needed(peer(1), 2, neighbors, graph, Effort(127))
+
+
+def test_what_it_takes_to_find_hubs() -> None:
+    """The hubs found, and something for the smaller of what is around and of all the hubs."""
+    hubs = [said(number, hub=5) for number in range(100, 200)]
+    named = [said(2 + n, range(100 + 15 * n, 115 + 15 * n)) for n in range(6)]
+    graph = MeshGraph([*hubs, *named, said(50, range(300, 316)), *(said(n, [51]) for n in range(400, 464))])
+    for asked, found, cost in ((2, 15, 16), (50, 0, 2), (51, 0, 5), (99, 0, 1)):
+        effort = Effort(cost)
+        around = graph.hubs_next_to(peer(asked), effort)
+        assert around is not None
+        assert (len(around), effort.edges) == (found, 0)
+        assert graph.hubs_next_to(peer(asked), Effort(cost - 1)) is None
+
+
 def slow_is_hub_needed(me: PeerId, rank: int, neighbors: list[PeerId], graph: MeshGraph) -> bool:
     """As it is written in the protocol."""
     live = graph.live

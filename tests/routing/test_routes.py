@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -213,6 +214,8 @@ def test_ways_of_three_legs_are_found_whatever_is_left() -> None:
         NAMES["r2"],
         NAMES["r1"],
     ]
+    chain = graph_of(t="r3", r3="r2", r2="r1", r1="")
+    assert find_next_hops(T, {NAMES["r1"]: 0.1, NAMES["r2"]: 0.2}, chain, self_id=ME, effort=effort) == [NAMES["r2"]]
     assert find_next_hops(T, neighbors, graph, self_id=ME, max_hops=2, effort=effort) == []
     longer = graph_of(t="r3", r3="r2", r2="r1", r1="")
     assert find_next_hops(T, neighbors, longer, self_id=ME, effort=effort) == []
@@ -223,13 +226,34 @@ def test_all_searches_together_have_a_share_of_the_time() -> None:
     graph = crowd(*graph_of(t="r3", r3="r2", r2="r1", r1="").live.values())
     finder = RouteFinder(graph, ME)
     neighbors = {NAMES["r1"]: 0.1}
-    looked = 0
-    while finder.next_hops(T, neighbors, 0.0) and looked < 10_000:
-        assert finder.next_hops(peer(INVENTED[200]), neighbors, 0.0) == []
-        looked += 1
+
+    def use_up(now: float) -> int:
+        looked = 0
+        while finder.next_hops(T, neighbors, now) and looked < 10_000:
+            assert finder.next_hops(peer(INVENTED[200]), neighbors, now) == []
+            looked += 1
+        return looked
+
+    looked = use_up(0.0)
     assert 10 < looked < 10_000  # what others have sought has used it up
     assert finder.next_hops(NAMES["r3"], neighbors, 0.0) == [NAMES["r1"]]  # three legs
     assert finder.next_hops(T, neighbors, 1.0) == [NAMES["r1"]]
+    use_up(1.0)
+    assert 0 < use_up(1.1) < looked / 2
+
+
+def test_one_search_takes_a_part_of_that() -> None:
+    chance = random.Random(1)
+    relays = [peer(number) for number in range(1000, 4000)]
+    graph = MeshGraph(
+        Announcement(peer_id=relay, sequence=1, tags=(TAG_RELAY_CAPABLE,), relays=tuple(chance.sample(relays[:at], 16)))
+        for at, relay in enumerate(relays)
+        if at >= 16
+    )
+    finder = RouteFinder(graph, ME)
+    before = finder._edges.available(0.0)
+    assert finder.next_hops(relays[-1], {NAMES["x"]: 0.1}, 0.0) == []
+    assert 1 << 10 < before - finder._edges.available(0.0) <= 1 << 16 < sum(map(len, graph._edges.values()))
 
 
 # Raced against all simple paths, one by one.
