@@ -175,6 +175,21 @@ async def test_a_forged_stranger_packet_costs_one_handshake_a_second(world: Worl
     assert inits == []
 
 
+async def test_a_stranger_packet_answers_one_that_was_sent(world: World, autojump_clock: MockClock) -> None:
+    a, b = await world.start("a"), await world.start("b")
+    await a.node.connect(b.uri)
+    await trio.sleep(1)
+    heard: list[object] = []
+    a.engine.on_stranger = heard.append
+    session = a.session(b)
+    sent = session.out.next_number
+    for counter, believed in ((sent, 0), (2**63, 0), (sent - 1, 1)):
+        stranger = packets.stranger(session.remote_index, counter)
+        world.net.inject(stranger, Address(b.host.address, 4650), Address(a.host.address, 4650))
+        await trio.sleep(0.1)
+        assert len(heard) == believed
+
+
 async def test_forged_stranger_packets_do_not_end_an_idle_session(world: World, autojump_clock: MockClock) -> None:
     net = world.net
     a, b = await world.start("a"), await world.start("b")

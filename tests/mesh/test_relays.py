@@ -8,8 +8,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from netmesh_trio import NetworkKey, PeerUnreachableError
+from netmesh_trio import Address, NetworkKey, PeerUnreachableError
 from netmesh_trio.events import PathKind
+from netmesh_trio.wire import packets
 from tests.mesh.world import Member, Pattern, World, exchange, serve_exchange
 
 
@@ -101,6 +102,12 @@ async def test_a_private_mesh_does_not_answer_strangers(world: World, autojump_c
         drops = relay.engine.handshakes.responder.stats().drops
         assert set(drops) == {"mac1"}
         await stranger.close()
+    # nor does anybody hear that a session is unknown
+    sent = relay.host.statistics().sent
+    data = packets.data_prefix(0, 0xBAD) + bytes(40)
+    world.net.inject(data, Address("198.51.100.9", 9), Address(relay.host.address, 4650))
+    await trio.sleep(0.1)
+    assert relay.host.statistics().sent == sent
     assert relay.engine.handshakes.responder.stats().replies == 0
     assert relay.node.statistics().dropped_handshake >= 8
 

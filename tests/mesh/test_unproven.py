@@ -324,6 +324,16 @@ async def test_a_handshake_that_made_room_for_others_may_begin_anew(
     assert shakes.responder.stats().repeats == 0
 
 
+async def test_few_senders_are_told_that_their_session_is_unknown(world: World, autojump_clock: MockClock) -> None:
+    """Anybody can have it sent to anybody."""
+    b = await world.start("b")
+    stranger = Stranger(world, b)
+    for _ in range(200):
+        stranger.send(packets.data_prefix(0, 0xBAD) + world.chance.randbytes(40), VICTIM)
+    await trio.sleep(0.1)
+    assert [p[0] for p in stranger.got(VICTIM)] == [packets.STRANGER] * 50
+
+
 def rubbish(chance: Chance, target: PeerId) -> bytes:
     """As an INIT, up to mac1."""
     body = bytes((packets.INIT, 1, 0, 0)) + chance.randbytes(604)
