@@ -340,6 +340,34 @@ def test_who_passes_on_quickly_does_not_own_what_others_say() -> None:
     assert not len(table._shares)
 
 
+@pytest.mark.parametrize(("capacity", "theirs", "ours", "moves"), [(7, 4, 3, False), (7, 5, 2, True), (8, 5, 2, False)])
+def test_another_copy_counts_where_it_levels_a_full_table(capacity: int, theirs: int, ours: int, moves: bool) -> None:
+    table = store(capacity=capacity)
+    for number in range(20, 20 + theirs):
+        table.accept(far(number, 1), B, 0.0)
+    for number in range(10, 10 + ours):
+        table.accept(far(number, 1), A, 0.0)
+    assert table.accept(far(20, 1), A, 1.0).verdict is Verdict.DUPLICATE
+    assert (table._shares.held(A), table._shares.held(B)) == (ours + moves, theirs - moves)
+
+
+def test_a_copy_of_what_need_not_make_room_changes_nothing() -> None:
+    table = store(capacity=9)
+    for neighbor, numbers in ((A, range(10, 11)), (C, range(40, 43)), (B, range(20, 25))):
+        for number in numbers:
+            table.accept(far(number, 1), neighbor, 0.0)
+    table.accept(far(40, 1), A, 1.0)
+    assert [table._shares.held(neighbor) for neighbor in (A, B, C)] == [1, 5, 3]
+
+
+def test_a_withdrawal_of_somebody_unknown_displaces_nobody() -> None:
+    table = store(capacity=2)
+    for number in (10, 11):
+        table.accept(far(number, 1), A, 0.0)
+    assert table.accept(far(12, 1, lifetime=0), B, 1.0).verdict is Verdict.OVERFULL
+    assert known(table) == [10, 11]
+
+
 def test_a_busy_origin_does_not_grow_the_heaps() -> None:
     table = store()
     for number in range(1, 500):
