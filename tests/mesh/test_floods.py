@@ -11,10 +11,10 @@ from trio.testing import MockClock
 from netmesh_trio import Identity
 from netmesh_trio.node import announcing
 from netmesh_trio.paths.path import Path
-from netmesh_trio.routing import TAG_RELAY_CAPABLE, Announcement, CloseCircuit, Effort, StoreLimits
+from netmesh_trio.routing import TAG_RELAY_CAPABLE, Announcement, CloseCircuit, Effort, OpenCircuit, StoreLimits
 from netmesh_trio.session.delivery import Delivery
 from netmesh_trio.session.events import ControlReceived
-from netmesh_trio.wire import frames
+from netmesh_trio.wire import frames, packets
 from tests.mesh.world import World
 
 
@@ -128,6 +128,59 @@ async def test_a_full_relay_ends_a_circuit_of_whoever_has_most(world: World, aut
     assert not any(leg in table for leg in ended)
 
 
+async def test_a_full_relay_takes_neighbors_at_one_address_for_one(world: World, autojump_clock: MockClock) -> None:
+    relay = await world.start("relay")
+    many = world.net.host("many")
+    keys = [await world.start(many, [relay], port=4650 + number, direct=False) for number in range(2)]
+    b, honest = [await world.start(name, [relay], direct=False) for name in ("b", "honest")]
+    await trio.sleep(5)
+    table = relay.node._table
+    table.limits = attrs.evolve(table.limits, max_circuits=2)
+    for member in keys:
+        await member.node.connect(b.id)
+        await trio.sleep(1)
+    assert len(table) == 2
+    with trio.fail_after(1):
+        await honest.node.connect(b.id)
+    assert table.stats().displaced == 1
+
+
+async def test_circuits_that_end_at_a_node_are_bounded(world: World, autojump_clock: MockClock) -> None:
+    """A relay that makes one after another."""
+    relay = await world.start("relay")
+    a = await world.start("a", [relay])
+    await trio.sleep(1)
+    live = relay.engine.direct_session(a.id)
+    assert live is not None
+    init = bytes((packets.INIT,)) + bytes(50)
+    for _ in range(300):
+        circuit = OpenCircuit(world.chance.randbytes(8), a.id, 1, init)
+        relay.engine.send_control(live, frames.SUBPROTOCOL_CIRCUIT, circuit.encode())
+        await trio.sleep(0.01)
+    await trio.sleep(0.1)
+    assert a.engine.endpoints.count_over(relay.id) == len(a.engine.endpoints) == 256
+
+
+async def test_searches_leave_others_something_of_what_a_relay_grants(world: World, autojump_clock: MockClock) -> None:
+    relay = await world.start("relay")
+    a = await world.start("a", [relay])
+    dialer = a.node._dialer
+
+    def granted(*, late: bool) -> int:
+        return sum(dialer._may_ask(relay.id, late=late) for _ in range(100))
+
+    limits = relay.node._table.limits
+    assert granted(late=True) == 25  # half of it is for those that are not late
+    assert granted(late=False) == 23
+    assert limits.burst_opens > 48
+    await trio.sleep(1.0)
+    assert granted(late=False) == 6 < limits.opens_per_second
+    # nothing is kept for relays that are asked no more
+    await trio.sleep(60)
+    assert dialer._may_ask(world.chance.identity().peer_id, late=False)
+    assert relay.id not in dialer._search_budgets
+
+
 class Deaf(Delivery):
     """Takes no notice of acknowledgements, as if the peer sent none."""
 
@@ -166,6 +219,8 @@ async def test_peers_that_acknowledge_nothing_leave_room_for_searches_and_dials(
         await trio.sleep(20)
         assert len(a.node._dialer._searching) == 70
         assert not any(session.closed for session in sessions)
+        # searches take less than a relay grants
+        assert [relay.node._table.stats().refused["budget"] for relay in relays] == [0, 0]
         # somebody else is dialed
         with trio.fail_after(1):
             await a.node.connect(friend.id)
