@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 import trio
 from trio.testing import MockClock
 
-from netmesh_trio.node.bindings import Bindings
+from netmesh_trio import Address, PeerId
+from netmesh_trio.node.bindings import BindingHelper, Bindings
 from netmesh_trio.testing import NatBehavior
+from netmesh_trio.traversal.reflex import Help, HelperBudgets, HelpRequest
 from tests.traversal_node.nat_lab import NatLab, classifying, open_nat_lab, reflexes, session
 
 
@@ -93,6 +98,69 @@ async def test_packets_get_lost(autojump_clock: MockClock) -> None:
         lab.host.link.loss = 0.05
         await known(lab)
         assert lab.node.nat_report.binding_lifetime == 120
+
+
+class Helper:
+    """A helper's part without a node, and what it sends."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.canaries: list[object] = []
+        self.answers: list[object] = []
+        engine: Any = SimpleNamespace(
+            now=lambda: self.now,
+            send_packet=lambda _packet, key, _via: self.canaries.append(key),
+            send_control=lambda live, *_: self.answers.append(live),
+        )
+        self.helper = BindingHelper(engine, HelperBudgets())
+
+    @staticmethod
+    def session(number: int) -> Any:
+        peer = SimpleNamespace(peer_id=PeerId(number.to_bytes(32, "big")))
+        return SimpleNamespace(peer=peer, session=SimpleNamespace(path=None))
+
+    def ask(self, live: Any, token: int, what: Help = Help.BINDING) -> bool:
+        return self.helper.on_request(live, AT, HelpRequest(token.to_bytes(8, "big"), what))
+
+    def canary(self, token: int, source: Address) -> bool:
+        return self.helper.on_canary_untrusted(token.to_bytes(8, "big"), 0, source)
+
+
+AT = Address("198.51.100.1", 1000)
+
+
+def test_a_helper_watches_two_sockets_of_each_for_ten_minutes() -> None:
+    helper = Helper()
+    live = helper.session(1)
+    assert all(helper.ask(live, token) for token in range(5))
+    assert len(helper.helper._watched) == 2
+    helper.now = 601.0
+    assert helper.ask(helper.session(2), 10)
+    assert len(helper.helper._watched) == 1
+
+
+def test_a_helper_sends_to_nobody_but_who_asked() -> None:
+    helper = Helper()
+    live, other = helper.session(1), helper.session(2)
+    helper.ask(live, 1)
+    # the canary came from elsewhere
+    assert helper.canary(1, Address("198.51.100.66", 1000))
+    assert helper.answers == []
+    assert not helper.ask(live, 1, Help.REVISIT)
+    source = Address(AT.host, 2000)
+    assert helper.canary(1, source)
+    assert helper.answers == [live]
+    assert not helper.ask(other, 1, Help.REVISIT)
+    assert helper.canaries == []
+    assert helper.ask(live, 1, Help.REVISIT)
+    assert helper.canaries == [(0, source)]
+
+
+def test_a_flood_of_canaries_is_answered_within_a_budget() -> None:
+    helper = Helper()
+    helper.ask(helper.session(1), 1)
+    assert all(helper.canary(1, AT) for _ in range(100))
+    assert len(helper.answers) == 32
 
 
 async def test_what_a_helper_watches_is_bounded(autojump_clock: MockClock) -> None:
