@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
-from netmesh_trio import Node, PathKind, open_node
+from netmesh_trio import Node, PathKind, PeerId, open_node
+from netmesh_trio.node.answering import Answering
 from netmesh_trio.testing import VirtualInternet
 from netmesh_trio.testing.packets import Packet
 from netmesh_trio.traversal import NatType, RendezvousRejectedError
+from netmesh_trio.traversal.rendezvous import Candidates, PunchReject, RejectReason
+from netmesh_trio.traversal.stats import TraversalStats
 from tests.mesh.world import Chance
 from tests.traversal_node.lab import RELAY_HOSTS, until
 
@@ -110,3 +115,27 @@ async def test_what_a_crowd_gets_out_of_a_node_is_bounded(
         assert stats.answers_put_off > 0
         reasons = [peer.why_not_direct for node in nodes for peer in node.peers() if peer.why_not_direct is not None]
         assert {why.reason for why in reasons if isinstance(why, RendezvousRejectedError)} == {"busy"}
+
+
+async def test_so_many_wait_for_a_turn_and_each_asks_so_often() -> None:
+    """Who is put off hears of it."""
+    sent: list[bytes] = []
+    engine: Any = SimpleNamespace(now=lambda: 0.0, send_control=lambda _live, _number, payload: sent.append(payload))
+    stats = TraversalStats()
+    answering = Answering(engine, stats)
+    first = PeerId(bytes(32))
+
+    def admits(peer_id: PeerId, punch_id: bytes = bytes(8)) -> bool:
+        live: Any = SimpleNamespace(peer=SimpleNamespace(peer_id=peer_id))
+        return answering.admits(live, Candidates(punch_id, (), True, True))
+
+    for _ in range(4):
+        assert admits(first)
+        assert not answering.expects(first, b"another1")
+        assert answering.expects(first, bytes(8))
+        assert not answering.expects(first, bytes(8))
+        del answering._answers[first]
+    assert not admits(first)
+    assert [admits(PeerId(number.to_bytes(32, "big"))) for number in range(1, 258)] == [True] * 256 + [False]
+    assert sent == [PunchReject(bytes(8), RejectReason.BUSY).encode()] * 2
+    assert stats.snapshot().answers_put_off == 2
