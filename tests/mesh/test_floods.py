@@ -236,3 +236,11 @@ async def test_peers_that_acknowledge_nothing_leave_room_for_searches_and_dials(
         assert all(session.closed for session in sessions)
         assert not a.node._dialer._searching
         nursery.cancel_scope.cancel()
+
+
+async def test_circuits_that_ended_are_remembered_up_to_a_number(world: World, autojump_clock: MockClock) -> None:
+    a = await world.start("a", wait=False)
+    ids = [number.to_bytes(8, "big") for number in range(1100)]
+    for circuit_id in ids:
+        a.engine.note_closed(circuit_id, a.id)
+    assert list(a.engine.closed_circuits) == ids[-1024:]

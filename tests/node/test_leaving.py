@@ -21,6 +21,7 @@ from netmesh_trio import (
     Stream,
     open_node,
 )
+from netmesh_trio.node.leaving import Leaving
 from netmesh_trio.testing import VirtualInternet
 from netmesh_trio.traversal import Gateway
 from tests.node.mesh import Mesh, echo, make_pair, settle
@@ -225,3 +226,11 @@ async def test_a_list_of_bootstrap_nodes_may_name_the_node_itself(autojump_clock
                 await a.wait_connected()
                 await b.wait_connected()
                 assert [uri.peer_id for uri in a.addresses[0].via] == [b.peer_id]
+
+
+async def test_nothing_is_kept_of_who_waited() -> None:
+    leaving = Leaving()
+    for _ in range(3):
+        with leaving.ends_waiting():
+            await trio.lowlevel.checkpoint()
+    assert not leaving._scopes
