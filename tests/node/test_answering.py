@@ -68,3 +68,29 @@ async def test_who_reads_and_does_not_answer_is_acknowledged_in_time(
                     await trio.sleep(0.001)
             assert trio.current_time() - started < live.session.path.rtt.smoothed + MAX_ACK_DELAY + 0.002
             await settle(5)
+
+
+async def test_the_timer_is_never_later_than_what_paces_or_may_be_lost(
+    autojump_clock: trio.testing.MockClock, mesh: Mesh
+) -> None:
+    async with stream_pair(mesh.a, mesh.b) as (near, far), trio.open_nursery() as nursery:
+        mesh.host(mesh.a).link.delay = 0.05
+        mesh.host(mesh.a).link.loss = 0.02
+        nursery.start_soon(near.send_all, bytes(2_000_000))
+        nursery.start_soon(count_bytes, far, 2_000_000)
+        live = session_of(mesh.a, mesh.b)
+        paced = doubted = 0
+        while near._send_half.base < 2_000_000:
+            await trio.sleep(0.001)
+            due = live.session.out.pacing_until
+            lost = min(path.loss_time for path in live.session.paths.values())
+            paced += due < float("inf")
+            doubted += lost < float("inf")
+            assert live.deadline <= max(min(due, lost), trio.current_time())
+        assert paced
+        assert doubted
+
+
+async def count_bytes(stream: Stream, size: int) -> None:
+    while size:
+        size -= len(await stream.receive_some())
