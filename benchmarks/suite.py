@@ -53,6 +53,9 @@ SUBJECTS: dict[str, Entry] = {
     ),
     "limit": _LIMIT,
     "limit-1400": _small(_LIMIT),
+    "limit-trio": attrs.evolve(
+        _entry("limit on trio: UDP, one AEAD, two tasks", "limit_trio", "trio", "cryptography"), variant=True
+    ),
     "tcp": _entry("kernel TCP, not encrypted", "tcp", "trio"),
     "libp2p": _entry("libp2p (Noise, Yamux, TCP)", "rival_libp2p", "libp2p", "trio"),
     "net-mesh": _entry("net-mesh", "rival_net_mesh", "net-mesh"),

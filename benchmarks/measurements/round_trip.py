@@ -69,7 +69,7 @@ _BRIDGED = ("netmesh_trio-asyncio",)
 
 
 ROUND_TRIPS = (
-    _trips("round-trip", "Round trip of 100 bytes, idle", loaded=False, variants=_BRIDGED),
+    _trips("round-trip", "Round trip of 100 bytes, idle", loaded=False, variants=(*_BRIDGED, "limit-trio")),
     _trips(
         "round-trip-loaded",
         "Round trip of 100 bytes beside bulk",

@@ -46,6 +46,7 @@ def test_every_figure_comes_out(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_the_yardsticks(tmp_path: Path) -> None:
     _measure(["bulk-relay", "round-trip"], ["tcp", *LIMIT], tmp_path / "record.json")
+    _measure(["round-trip"], ["limit-trio"], tmp_path / "another.json")
 
 
 @pytest.mark.kernel
