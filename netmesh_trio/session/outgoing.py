@@ -104,7 +104,7 @@ class Outgoing:
         return head + nonce[4:] + keys.sealer.encrypt(nonce, plain, None)
 
     def is_idle(self, now: float) -> bool:
-        """Whether :meth:`transmit` would find nothing to send."""
+        """Whether :meth:`transmit` would find nothing to send, but perhaps a probe for a larger size."""
         streams = self._session.streams
         return not (
             self._probes_queue

@@ -86,7 +86,9 @@ async def test_the_timer_is_never_later_than_what_paces_or_may_be_lost(
             lost = min(path.loss_time for path in live.session.paths.values())
             paced += due < float("inf")
             doubted += lost < float("inf")
-            assert live.deadline <= max(min(due, lost), trio.current_time())
+            now = trio.current_time()
+            assert live.deadline <= max(min(due, lost), now)
+            assert live.deadline <= max(live.session.next_deadline(), now + MAX_ACK_DELAY)
         assert paced
         assert doubted
 

@@ -92,7 +92,9 @@ class Pair:
 
     def flush(self) -> None:
         for i, side in enumerate(self.sides):
+            idle = side.out.is_idle(self.now)
             while (batch := side.transmit(self.now)) is not None:
+                assert not idle or side.sent.records[-1].probe  # which only looks for a larger size
                 data = b"".join(batch.pieces)
                 assert len(data) == batch.total
                 for at in range(0, len(data), batch.size):
