@@ -11,7 +11,7 @@ from netmesh_trio.cli.options import NodeOptions, node_options, timeout_option
 from netmesh_trio.cli.output import Reporter
 
 if TYPE_CHECKING:
-    from netmesh_trio import NatReport, Node
+    from netmesh_trio import Address, NatReport, Node
     from netmesh_trio.traversal import RouterReport
 
 __all__ = ["meaning", "netcheck"]
@@ -136,6 +136,7 @@ def _fields(node: Node, report: NatReport) -> dict[str, Any]:
     return {
         "nat_type": report.nat_type.value,
         "reflex_addr": text(report.reflex or report.reflex6),
+        "ipv6_addr": text(_global_ipv6(node)),
         "mapping": None if report.mapping is None else report.mapping.value,
         "filtering": None if report.filtering is None else report.filtering.value,
         "port_preservation": report.port_preservation,
@@ -146,6 +147,15 @@ def _fields(node: Node, report: NatReport) -> dict[str, Any]:
         "observers": observers,
         "meaning": meaning(report),
     }
+
+
+def _global_ipv6(node: Node) -> Address | None:
+    """Where packets of IPv6 from anywhere go to this host, be there a firewall that stops them or not."""
+    for uri in node.addresses:
+        address = None if uri.address is None else uri.address.address
+        if address is not None and address.family == 6 and not (address.is_private or address.is_loopback):
+            return address
+    return None
 
 
 def _router_fields(report: NatReport, routers: Sequence[RouterReport]) -> list[dict[str, Any]]:
@@ -208,6 +218,11 @@ def _tell(reporter: Reporter, report: NatReport, fields: dict[str, Any]) -> None
     told += [f"are gone after {gone:g} s"] if gone is not None else []
     if told:
         rows["bindings"] = " and ".join(told)
+    rows["IPv6"] = (
+        "no address that others could send to"
+        if fields["ipv6_addr"] is None
+        else f"{fields['ipv6_addr']}, where no NAT is in the way; with peers that have IPv6, direct paths are possible"
+    )
     reporter.table(rows)
     for seen in fields["observers"]:
         rtt = "" if seen["rtt_ms"] is None else f", {seen['rtt_ms']:.1f} ms away"

@@ -157,7 +157,7 @@ _OPTIONS = [
         envvar="NETMESH_BIND",
         multiple=True,
         callback=_parse_bind,
-        help="Local address; repeat for more, as for IPv6. [default: 0.0.0.0:0, any free port]",
+        help="Local address; repeat for more. [default: any free port, of IPv4 and of IPv6]",
     ),
     click.option(
         "--bootstrap",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -83,7 +84,7 @@ async def running_node(
         # Several attempts fit into the time that there is: the last one's error says why.
         connect_timeout=5.0 if timeout is None else min(max(timeout * 0.8, 0.1), 5.0),
     )
-    bind = [(where.host, where.port) for where in options.bind] or [("0.0.0.0", 0)]
+    bind = _where_to_bind(options)
     with _key_in_use(options.identity, reporter):
         async with netmesh_trio.open_node(
             identity, bind=bind, bootstrap=[str(uri) for uri in options.bootstrap], config=config
@@ -169,9 +170,26 @@ def peer_id_of(target: PeerId | MeshUri) -> PeerId:
     return target.peer_id if isinstance(target, MeshUri) else target
 
 
+def _where_to_bind(options: NodeOptions) -> list[tuple[str, int]]:
+    """What the options say; else any port of all addresses, and the same of IPv6 where this host has it."""
+    if options.bind:
+        return [(where.host, where.port) for where in options.bind]
+    return [("0.0.0.0", 0), ("::", 0)] if _has_ipv6() else [("0.0.0.0", 0)]
+
+
+def _has_ipv6() -> bool:
+    """Whether a node can have a socket for IPv6; whether anybody is reached over it, is another matter."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
+            probe.bind(("::", 0))
+    except OSError:
+        return False
+    return True
+
+
 def _family_to_bind(options: NodeOptions, uri: MeshUri) -> str | None:
     """All addresses of the family in which the node would need a socket to reach that address, and has none."""
-    families = {6 if ":" in where.host else 4 for where in options.bind} or {4}
+    families = {6 if ":" in host else 4 for host, _ in _where_to_bind(options)}
     numeric = uri.address.address if uri.address is not None else None
     if numeric is None or numeric.family in families:
         return None

@@ -149,7 +149,7 @@ class Dialer:
             refused |= {relay for relay, circuit in circuits.items() if circuit not in engine.endpoints}
             for relay in refused:
                 circuits.pop(relay, None)
-            self._send_init(dial, addresses, circuits, refused)
+            self._send_init(dial, addresses if attempt else self._first(dial, addresses), circuits, refused)
             with trio.move_on_after(_RETRY[min(attempt, len(_RETRY) - 1)]) as waited:
                 await dial.wake.wait()
             if waited.cancelled_caught:
@@ -184,6 +184,14 @@ class Dialer:
             except AddressError as error:
                 dial.address_error = str(error)
         return found[:8]
+
+    def _first(self, dial: Dial, addresses: list[Address]) -> list[Address]:
+        """The addresses to begin with.  Of a node that relays those of IPv4, if it has any and we do: over them it sees
+        what our NAT does.  Sessions with most others need no NAT where they have IPv6 at both ends."""
+        if dial.peer_id not in self._relaying:
+            return addresses
+        old = [a for a in addresses if a.family == 4 and self._engine.socket_for(a) is not None]
+        return old or addresses
 
     async def _meet_relay(self, uri: MeshUri, dial: Dial) -> None:
         self._relaying.add(uri.peer_id)

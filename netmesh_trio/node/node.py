@@ -121,8 +121,9 @@ class Node:
                 hosts = [h for h in interfaces if Address(h, 0).family == address.family]
                 hosts = [h for h in hosts if not Address(h, 0).is_loopback] or hosts
             for host in hosts:
-                # a link-local address means nothing elsewhere
-                if "%" not in host and Address(host, address.port) not in forwarded:
+                there = Address(host, address.port)
+                # a link-local address of IPv6 means nothing elsewhere
+                if not (there.family == 6 and there.is_link_local) and there not in forwarded:
                     found.append(MeshUri(self.peer_id, HostPort(host, address.port), via))
         found.sort(key=lambda u: u.address is not None and ipaddress.ip_address(u.address.host).is_private)
         return found or [MeshUri(self.peer_id, None, via)]

@@ -333,6 +333,36 @@ async def test_ipv6_on_a_virtual_host(autojump_clock: trio.testing.MockClock) ->
                         assert peer.path.addr.family == (6 if name == "six" else 4)
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+async def test_a_relay_of_both_families_is_asked_over_ipv4_first(
+    autojump_clock: trio.testing.MockClock, quiet: bool
+) -> None:
+    """Over IPv6 it would not see the NAT.  One that does not answer there is not waited for."""
+    async with VirtualInternet() as net:
+        net.dns["relay.example"] = ["2001:db8::1", ONE]
+        relay_host = net.host("r", "2001:db8::1", ONE)
+        home = net.nat("home", "port-restricted")
+        a_host = home.host("a")
+        a_host.interfaces[0].attach(home.realm, "2001:db8::a")
+        binds = [("::", 7)] if quiet else [("::", 7), ("0.0.0.0", 7)]
+        async with (
+            open_node(Identity.generate(), binds, network=relay_host) as relay,
+            open_node(
+                Identity.generate(),
+                [("0.0.0.0", 0), ("::", 0)],
+                [f"netmesh://{relay.peer_id}@relay.example:7"],
+                network=a_host,
+            ) as a,
+        ):
+            start = trio.current_time()
+            await a.wait_connected()
+            assert trio.current_time() - start < 0.5
+            path = (await a.connect(relay.peer_id)).path
+            assert path is not None
+            assert path.addr is not None
+            assert path.addr.family == (6 if quiet else 4)
+
+
 async def test_peers_of_other_families_meet_over_a_relay(autojump_clock: trio.testing.MockClock) -> None:
     async with VirtualInternet() as net:
         relay_host = net.host("r", "2001:db8::1", ONE)
