@@ -333,6 +333,14 @@ async def test_ipv6_on_a_virtual_host(autojump_clock: trio.testing.MockClock) ->
                         assert peer.path.addr.family == (6 if name == "six" else 4)
 
 
+async def test_what_others_cannot_dial_is_not_listed(autojump_clock: trio.testing.MockClock) -> None:
+    """Of IPv6: a link-local address takes the name of the link.  One of IPv4 is all that two hosts on a cable have."""
+    async with VirtualInternet() as net:
+        host = net.host("a", "fe80::5", "2001:db8::5", "169.254.0.5")
+        async with open_node(Identity.generate(), [("0.0.0.0", 7), ("::", 7)], network=host) as node:
+            assert {str(uri.address) for uri in node.addresses} == {"[2001:db8::5]:7", "169.254.0.5:7"}
+
+
 @pytest.mark.parametrize("quiet", [False, True])
 async def test_a_relay_of_both_families_is_asked_over_ipv4_first(
     autojump_clock: trio.testing.MockClock, quiet: bool
