@@ -38,7 +38,7 @@ def test_without_ipv6_there_is_none(fails: str, monkeypatch: pytest.MonkeyPatch)
         def bind(self, address: object) -> None:
             raise OSError("cannot assign requested address")
 
-    monkeypatch.setattr(session.socket, "socket", NoIpv6)
+    monkeypatch.setattr(socket, "socket", NoIpv6)
     assert session._where_to_bind(options()) == [("0.0.0.0", 0)]
 
 
