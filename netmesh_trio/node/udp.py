@@ -14,6 +14,7 @@ import trio
 from ..addresses import Address
 from ..errors import AddressError, BindError
 from ..traversal.portmap.mapping import Gateway, PortMapClient
+from ..traversal.source import ANYWHERE, source_towards
 from .network import Piece, Received
 
 __all__ = ["KernelNetwork", "KernelUdpSocket"]
@@ -247,7 +248,11 @@ class KernelNetwork:
         return [Address.from_sockaddr(entry[4]) for entry in found]
 
     def interface_addresses(self) -> list[str]:
-        """The numeric addresses of all interfaces, loopback last."""
+        """The numeric addresses of all interfaces, loopback last; of IPv6 that one first which packets leave from.
+
+        A host has several of IPv6, most of them for privacy (RFC 8981).  A firewall that lets in replies lets them in
+        to the one that was sent from.
+        """
         import ifaddr  # here, because importing it starts a process on some systems
 
         try:
@@ -258,7 +263,8 @@ class KernelNetwork:
         for adapter in adapters:
             for ip in adapter.ips:
                 found.append(ip.ip if isinstance(ip.ip, str) else ip.ip[0])
-        found.sort(key=lambda host: (Address(host, 0).is_loopback, ":" in host))
+        source = source_towards(ANYWHERE[6])
+        found.sort(key=lambda host: (Address(host, 0).is_loopback, ":" in host, host != source))
         self._interface_addresses = found
         return found
 

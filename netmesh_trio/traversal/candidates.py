@@ -32,6 +32,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 MAX_UNVOUCHED = 2
 """Public addresses that a peer may name although nobody but itself says that it is there."""
 
+_MAX_GLOBAL6 = MAX_UNVOUCHED + 1  # of our addresses: the other end may know one of them from others
 _MAX_PER_HOST = 3  # ports of one public host: what peers observe, a mapped port, and one more
 
 # Bridges and virtual machines' networks: no other host is behind them.
@@ -108,9 +109,10 @@ def gather(
     """What to tell the other end: best first, at most :data:`MAX_CANDIDATES`.
 
     ``bound`` is what each socket is bound to.  A wildcard stands for the interfaces of its family; a socket bound to
-    one address is reached there only, be it a loopback address.
+    one address is reached there only, be it a loopback address.  Of a host's global IPv6 addresses the first few: the
+    interfaces name that one first which packets leave from, and the other end tries no more.
     """
-    ranked: list[tuple[int, Candidate]] = []
+    ranked: list[tuple[InterfaceClass, Candidate]] = []
     known = {interface.host.partition("%")[0]: interface for interface in interfaces}
     for socket in bound:
         if socket.is_unspecified:
@@ -127,9 +129,16 @@ def gather(
     ranked += [(InterfaceClass.PUBLIC, Candidate(CandidateKind.REFLEXIVE, reflex)) for reflex in reflexes]
     ranked.sort(key=lambda item: item[0])
     chosen: dict[Address, Candidate] = {}
-    for _, candidate in ranked:
-        if candidate.address.is_unicast and candidate.address.port:
-            chosen.setdefault(candidate.address, candidate)
+    global6 = 0
+    for worth, candidate in ranked:
+        address = candidate.address
+        if not (address.is_unicast and address.port) or address in chosen:
+            continue
+        if candidate.kind is CandidateKind.IPV6 and worth is InterfaceClass.PUBLIC:
+            global6 += 1
+            if global6 > _MAX_GLOBAL6:
+                continue
+        chosen[address] = candidate
     return tuple(chosen.values())[:MAX_CANDIDATES]
 
 

@@ -52,12 +52,11 @@ def give_ipv6(lab: KernelInternet, number: int, gateway: Gateway, host: Host) ->
         ],
         namespace=gateway.namespace,
     )
-    ip_batch(
-        [f"addr add {prefix}:1::2/64 dev eth0 nodad", f"route add default via {prefix}:1::1 dev eth0"],
-        namespace=host.namespace,
-    )
+    # several addresses, as for privacy: packets leave from the one that is not deprecated
+    own = [f"addr add {prefix}:1::{n}/64 dev eth0 nodad{' preferred_lft 0' if n != 5 else ''}" for n in range(2, 9)]
+    ip_batch([*own, f"route add default via {prefix}:1::1 dev eth0"], namespace=host.namespace)
     nft(gateway.namespace, FIREWALL)
-    return f"{prefix}:1::2"
+    return f"{prefix}:1::5"
 
 
 @pytest.mark.parametrize("bind", [(), ("--bind", "0.0.0.0:0")], ids=["default", "ipv4 only"])

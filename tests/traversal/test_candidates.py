@@ -103,6 +103,17 @@ def test_at_most_eight_are_told_and_none_twice() -> None:
     assert len({c.address for c in told}) == 8
 
 
+def test_many_addresses_for_privacy_leave_room() -> None:
+    interfaces = found("192.168.1.5", *(f"2001:db8::{n}" for n in range(1, 9)))
+    told = gather(interfaces, [ANY4, ANY6], mapped=Address("203.0.113.7", 9), reflexes=[Address("203.0.113.7", 10)])
+    assert [c.address.host for c in told] == [
+        "192.168.1.5",
+        *(f"2001:db8::{n}" for n in range(1, 4)),
+        "203.0.113.7",
+        "203.0.113.7",
+    ]
+
+
 MINE = Surroundings.of(
     [Interface("192.168.1.5", 24), Interface("10.0.0.1", 31), Interface("2001:db8:1::5"), *found("172.17.0.1")],
     [ANY4, ANY6],

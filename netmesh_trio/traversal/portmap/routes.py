@@ -7,7 +7,6 @@ Windows).  Which address of ours a router sees, the system tells for a socket th
 from __future__ import annotations
 
 import ipaddress
-import socket
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, Final
 import attrs
 
 from ...addresses import Address
+from ..source import ANYWHERE, source_towards
 from .mapping import Gateway
 
 __all__ = ["Route", "choose_gateway", "default_gateways", "parse_linux_routes4", "parse_linux_routes6"]
@@ -25,8 +25,6 @@ _MAX_ROUTES: Final = 64
 # Of the calling thread, which may live in another network namespace than the rest of the program.
 _ROUTES4: Final = Path("/proc/thread-self/net/route")
 _ROUTES6: Final = Path("/proc/thread-self/net/ipv6_route")
-# Connecting a UDP socket there sends nothing; it is no host of anybody's that matters.
-_ANYWHERE: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
 
 
 @attrs.frozen
@@ -143,14 +141,8 @@ def _interfaces() -> dict[str, _Interface]:
 def _local_address(router: Address, own: Iterable[str]) -> str | None:
     """Our address on an interface as the router there sees it."""
     own = [host for host in own if Address(host, 0).family == router.family]
-    towards = _ANYWHERE[6] if router.family == 6 and router.is_link_local else router.host
-    family = socket.AF_INET6 if router.family == 6 else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((towards, 9))
-            chosen = Address.from_sockaddr(probe.getsockname()).host
-        except OSError:
-            chosen = ""
+    towards = ANYWHERE[6] if router.family == 6 and router.is_link_local else router.host
+    chosen = source_towards(towards)
     # the system's choice is right unless another interface is preferred for that destination
     return chosen if chosen in own else next(iter(own), None)
 
