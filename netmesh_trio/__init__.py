@@ -31,6 +31,7 @@ from .errors import (
 from .events import (
     Event,
     EventsLost,
+    KeyInUse,
     NatChanged,
     PathChanged,
     PathKind,
@@ -64,6 +65,7 @@ __all__ = [
     "HostPort",
     "Identity",
     "IdentityError",
+    "KeyInUse",
     "Listener",
     "MeshUri",
     "NatChanged",

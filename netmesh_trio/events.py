@@ -14,6 +14,7 @@ from .traversal.errors import TraversalError
 __all__ = [
     "Event",
     "EventsLost",
+    "KeyInUse",
     "NatChanged",
     "PathChanged",
     "PathKind",
@@ -145,6 +146,33 @@ class PortMapChanged:
 
 
 @attrs.frozen(kw_only=True, repr=False)
+class KeyInUse:
+    """Another program runs with the key of this node, on whatever host; told at most once in an hour.
+
+    A key is for one program at a time: others reach now the one and now the other, and sessions break.  Who copied the
+    key to a second host should give that one a key of its own.  If nobody did, the key is stolen.
+    """
+
+    #: The address that others see the other program at; None if it announced none.
+    addr: Address | None = None
+    #: The nodes that it has direct sessions with, as it announced them.
+    relays: tuple[PeerId, ...] = ()
+
+    def __str__(self) -> str:
+        if self.addr is not None:
+            where = f" at {self.addr}"
+        else:
+            where = f" behind {self.relays[0].short}" if self.relays else ""
+        return (
+            f"another program{where} runs with the key of this node: others reach now the one and now the other; "
+            "give each a key of its own"
+        )
+
+    def __repr__(self) -> str:
+        return f"<KeyInUse at {self.addr or '?'}>"
+
+
+@attrs.frozen(kw_only=True, repr=False)
 class EventsLost:
     """The reader was too slow: ``count`` events before the next one are lost."""
 
@@ -154,4 +182,4 @@ class EventsLost:
         return f"<EventsLost {self.count}>"
 
 
-Event = PeerConnected | PeerDisconnected | PathChanged | NatChanged | PortMapChanged | EventsLost
+Event = PeerConnected | PeerDisconnected | PathChanged | NatChanged | PortMapChanged | KeyInUse | EventsLost

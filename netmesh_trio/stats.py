@@ -67,6 +67,9 @@ class NodeStats:
     unsent_control: int = 0
     #: Datagrams of the program that were not sent: too many waited already, or the path has become too narrow.
     unsent_datagrams: int = 0
+    #: Announcements that this node's key signed, made while it ran, and not by it: another program has the key.  See
+    #: :class:`~netmesh_trio.KeyInUse`.
+    key_conflicts: int = 0
 
     def __repr__(self) -> str:
         return show_changed(self)

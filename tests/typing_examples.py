@@ -22,6 +22,7 @@ from netmesh_trio import (
     Event,
     EventsLost,
     Identity,
+    KeyInUse,
     Listener,
     MeshUri,
     NatChanged,
@@ -140,6 +141,9 @@ async def watching(node: Node) -> None:
             assert_type(event.nat_type, NatType)
         elif isinstance(event, PortMapChanged):
             assert_type(event.external, Address | None)
+        elif isinstance(event, KeyInUse):
+            assert_type(event.addr, Address | None)
+            assert_type(event.relays, tuple[PeerId, ...])
         elif isinstance(event, EventsLost):
             assert_type(event.count, int)
         else:

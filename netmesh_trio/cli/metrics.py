@@ -63,6 +63,7 @@ _COUNTERS = {
     "dropped_invalid": "Packets of a session that were too short, under keys long gone, or made no sense.",
     "unsent_control": "Control messages that were not sent: too many waited already.",
     "unsent_datagrams": "Datagrams that were not sent: too many waited already, or the path has become too narrow.",
+    "key_conflicts": "Announcements of another program that runs with the key of this node.",
     "punches_attempted": "Punches that a coordinator mediated.",
     "punches_succeeded": "Punches that gave a direct path.",
     "relay_fallbacks": "Searches for a direct path that ended on the relay, which carries.",

@@ -11,6 +11,7 @@ from netmesh_trio.errors import NetmeshError
 from netmesh_trio.events import (
     Event,
     EventsLost,
+    KeyInUse,
     NatChanged,
     PathChanged,
     PathReport,
@@ -55,6 +56,8 @@ def report(reporter: Reporter, event: Event) -> None:
         reporter.nat(str(event.nat_type), None if event.reflex_addr is None else str(event.reflex_addr))
     elif isinstance(event, PortMapChanged):
         report_port_mapping(reporter, event)
+    elif isinstance(event, KeyInUse):
+        reporter.note(str(event))
     elif isinstance(event, EventsLost):
         reporter.note(f"{event.count} events came too fast to be told")
 

@@ -5,10 +5,21 @@ Who is told what, and why: :mod:`netmesh_trio.routing.hubs`.
 
 from __future__ import annotations
 
+import attrs
 import trio
 
+from ..events import KeyInUse
 from ..identity import PeerId
-from ..routing.announcements import PREFIX_HUB, TAG_NAT_TRAVERSAL, TAG_RELAY_CAPABLE, Announcement, Envelope, withdrawal
+from ..routing.announcements import (
+    MAX_SEQUENCE,
+    PREFIX_HUB,
+    TAG_NAT_TRAVERSAL,
+    TAG_RELAY_CAPABLE,
+    Announcement,
+    Envelope,
+    withdrawal,
+)
+from ..routing.doubles import KeyWatch
 from ..routing.graph import Effort
 from ..routing.hubs import HUB_EFFORT, choose_listed, hub_rank, is_hub_needed
 from ..routing.store import AnnouncementStore, Verdict
@@ -36,6 +47,11 @@ _REVIEW_PAUSE = 1e-4
 _REVIEWED_AT_ONCE = 32
 _EFFORT_PAUSE = 5e-4
 _EFFORT_AT_ONCE = 64
+# With another program that runs with our key, seconds between what the two say in answer to each other: all hubs hear
+# it, and neither has the last word.
+_QUARREL_PACE = 30.0
+# Seconds between warnings of such a program.
+_WARN_EVERY = 3600.0
 _INFINITY = float("inf")
 
 
@@ -48,7 +64,12 @@ class Announcing:
         self._nursery = nursery
         self._messages = engine.open_handler(frames.SUBPROTOCOL_ANNOUNCEMENT)
         self._changed = trio.Event()
+        self._watch = KeyWatch(engine.now())
+        self._warned_at = -_INFINITY
+        #: The number of our last announcement, when we made it, and when we have to make one in answer to others.
         self._sequence = 0
+        self._spoke_at = -_INFINITY
+        self._answer_at = _INFINITY
         self._said: tuple[object, ...] = ()
         self._listed: tuple[PeerId, ...] = ()
         #: Our rank, while the mesh needs us to keep the whole map.
@@ -58,6 +79,7 @@ class Announcing:
         self._syncing: dict[LiveSession, bool] = {}
         engine.on_neighbors_changed = self.changed
         engine.on_new_session = self.introduce
+        engine.key_in_use = lambda: self._watch.is_certain(engine.now())
 
     def changed(self) -> None:
         """What we announce may have changed."""
@@ -106,7 +128,7 @@ class Announcing:
         then = trio.current_time()
         refresh_at = _INFINITY
         while True:
-            with trio.move_on_at(min(refresh_at, self._review_at)):
+            with trio.move_on_at(min(refresh_at, self._review_at, self._answer_at)):
                 await self._changed.wait()
                 await trio.sleep(COURTESY)
             now = trio.current_time()
@@ -120,19 +142,20 @@ class Announcing:
             neighbors = self._engine.neighbors()
             pause = self._review(neighbors, now)
             listed = choose_listed(neighbors, self._hub is not None, self._store.graph, self._listed)
-            said = (self.tags(), self._engine.nat_state, frozenset(listed), self._sequence)
-            if said == self._said and now < refresh_at:
+            said = (self.tags(), self._engine.nat_state, frozenset(listed))
+            if said == self._said and now < min(refresh_at, self._answer_at):
                 await trio.sleep(pause)
                 continue
             tokens -= 1
             refresh_at = now + _REFRESH
-            self._sequence += 1
+            self._answer_at = _INFINITY
+            self._spoke_at = now
             self._listed = listed
-            self._said = (*said[:3], self._sequence)
+            self._said = said
             self._publish(
                 Announcement(
                     peer_id=self._engine.peer_id,
-                    sequence=self._sequence,
+                    sequence=0,
                     lifetime_s=_LIFETIME,
                     tags=self.tags(),
                     reflex=self._engine.nat_state.reflex,
@@ -142,9 +165,13 @@ class Announcing:
             )
 
     def _publish(self, announcement: Announcement) -> None:
-        """Announce ourselves to everybody that we have a session with, on whatever path."""
+        """Announce ourselves, with the next number, to everybody that we have a session with, on whatever path."""
         engine = self._engine
-        envelope = announcement.sign(engine.identity.sign)
+        sequence = max(self._sequence, self._watch.highest) + 1
+        if sequence > MAX_SEQUENCE:
+            return  # who has our key used up the numbers
+        self._sequence = sequence
+        envelope = attrs.evolve(announcement, sequence=sequence).sign(engine.identity.sign)
         self._store.publish(envelope, engine.now())
         payload = envelope.encode()
         for peer in list(engine.peers.values()):
@@ -154,13 +181,15 @@ class Announcing:
     def withdraw(self) -> None:
         """This node is leaving."""
         if self._sequence:
-            self._sequence += 1
-            self._publish(withdrawal(self._engine.peer_id, self._sequence))
+            self._publish(withdrawal(self._engine.peer_id, 0))
 
     def _flood(self, envelope: Envelope, source: PeerId, to_all: bool) -> None:
         engine = self._engine
         payload = envelope.encode()
-        for peer_id in engine.neighbors() if to_all else self._store.graph.hubs:
+        origin = envelope.announcement.peer_id
+        told = engine.neighbors() if to_all else self._store.graph.hubs
+        # its origin, too: it may have restarted since, or share its key with another program
+        for peer_id in told if origin in told else (origin, *told):
             live = engine.direct_session(peer_id) if peer_id != source else None
             if live is not None:
                 engine.send_control(live, frames.SUBPROTOCOL_ANNOUNCEMENT, payload)
@@ -186,10 +215,23 @@ class Announcing:
                     self._flood(decision.forward, neighbor, was_hub or news.hub_rank is not None)
                 if decision.reply is not None and control.live.session.closed is None:
                     engine.send_control(control.live, frames.SUBPROTOCOL_ANNOUNCEMENT, decision.reply.encode())
-                if decision.verdict is Verdict.OWN and decision.next_sequence is not None:
-                    self._sequence = max(self._sequence, decision.next_sequence - 1)
-                    self._said = ()
-                    self.changed()
+                if decision.verdict is Verdict.OWN:
+                    self._on_own(news, envelope.age)
+
+    def _on_own(self, news: Announcement, age: float) -> None:
+        """Our key signed what we did not say, in an earlier life or elsewhere: go on from there."""
+        engine = self._engine
+        now = engine.now()
+        conflict = self._watch.hear(news, age, self._sequence, now)
+        engine.counters.key_conflicts = self._watch.announcements
+        pause = _QUARREL_PACE if self._watch.is_certain(now) else 0.0
+        self._answer_at = min(self._answer_at, max(now, self._spoke_at + pause))
+        self.changed()
+        if conflict and now >= self._warned_at + _WARN_EVERY:
+            self._warned_at = now
+            event = KeyInUse(addr=news.reflex or news.reflex6, relays=news.relays)
+            engine.log.warning("%s", event)
+            engine.events.emit(event)
 
     def _on_news(self, source: LiveSession, news: Announcement, known: Announcement | None) -> None:
         engine = self._engine

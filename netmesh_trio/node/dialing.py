@@ -44,6 +44,8 @@ _FAILOVER_RETRY = (0.3, 0.5, 1.0, 2.0)
 _PATIENCE = 3
 _SILENCE = 1.0
 _REDIAL_INTERVAL = 1.0
+# The same while another program runs with our key: each handshake of ours ends its sessions, and it does likewise.
+_QUARREL_INTERVAL = 30.0
 _REGAIN = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, *(30.0,) * 60)
 
 
@@ -432,10 +434,8 @@ class Dialer:
         """Shake hands anew beside a session that may be dead: if the peer restarted, this is how it is noticed."""
         engine = self._engine
         now = engine.now()
-        if (
-            peer_id in engine.handshakes.dialing
-            or now < self._redialed.get(peer_id, -_REDIAL_INTERVAL) + _REDIAL_INTERVAL
-        ):
+        interval = _QUARREL_INTERVAL if engine.key_in_use() else _REDIAL_INTERVAL
+        if peer_id in engine.handshakes.dialing or now < self._redialed.get(peer_id, -interval) + interval:
             return
         if len(self._redialed) > 1024:
             self._redialed.clear()
@@ -473,3 +473,5 @@ class Dialer:
             self.bootstrap_connected.set()
             while peer.live is not None:
                 await peer.wait_change()
+            if engine.key_in_use():
+                await trio.sleep(_QUARREL_INTERVAL)

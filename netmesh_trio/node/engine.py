@@ -71,6 +71,7 @@ class Counters:
     unknown_subprotocol: int = 0
     invalid_control: int = 0
     internal_errors: int = 0
+    key_conflicts: int = 0
     # of sessions that are over
     packets_received: int = 0
     packets_sent: int = 0
@@ -182,6 +183,8 @@ class Engine:
         self.on_leave: Callable[[], None] = lambda: None
         self.on_canary_untrusted: Callable[[bytes, int, Address], None] = lambda *_: None
         self.connect: Callable[[PeerId], Awaitable[object]] = _nobody
+        #: Whether another program is known to run with our key now.
+        self.key_in_use: Callable[[], bool] = lambda: False
 
     # loops
 

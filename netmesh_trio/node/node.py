@@ -313,6 +313,7 @@ class Node:
             dropped_invalid=counters.dropped_invalid + sum(s.dropped_invalid for s in stats),
             unsent_control=counters.control_dropped + sum(s.control_dropped for s in stats),
             unsent_datagrams=counters.datagrams_dropped + sum(s.datagrams_dropped for s in stats),
+            key_conflicts=counters.key_conflicts,
         )
 
 

@@ -19,7 +19,6 @@ from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.identity import PeerId
 from netmesh_trio.routing.announcements import (
     MAX_ANNOUNCEMENT_HOPS,
-    MAX_SEQUENCE,
     Announcement,
     Envelope,
 )
@@ -45,7 +44,8 @@ class Verdict(enum.Enum):
     OVERFULL = "overfull"
     """The table is full, and nobody has more in it than who sent this, all of that nearer or fresher."""
     OWN = "own"
-    """One of ours from an earlier life: announce again, with ``next_sequence``."""
+    """Ours, and not what we said last: from an earlier life, or of another program with our key.  Announce again, with
+    a higher number."""
 
 
 @attrs.frozen(kw_only=True)
@@ -57,8 +57,6 @@ class Decision:
     """To be sent to all neighbors but the one it came from."""
     reply: Envelope | None = None
     """To be sent back to the neighbor it came from."""
-    next_sequence: int | None = None
-    """With :attr:`Verdict.OWN`: the sequence number to announce ourselves with, at once."""
 
 
 @attrs.frozen(kw_only=True)
@@ -273,7 +271,7 @@ class AnnouncementStore:
         failure = self._verify(envelope, neighbor, now)
         if failure is not None:
             return Decision(verdict=failure)
-        return Decision(verdict=Verdict.OWN, next_sequence=min(sequence + 1, MAX_SEQUENCE))
+        return Decision(verdict=Verdict.OWN)
 
     def _verify(self, envelope: Envelope, neighbor: PeerId, now: float) -> Verdict | None:
         budget = self._neighbors.get(neighbor)

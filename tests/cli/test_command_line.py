@@ -18,11 +18,14 @@ from pathlib import Path
 import pytest
 import trio
 
+from netmesh_trio.addresses import Address
 from netmesh_trio.cli.commands import cli, run
 from netmesh_trio.cli.options import behind_command
 from netmesh_trio.cli.output import OutputError, Reporter, human_bytes
 from netmesh_trio.cli.runner import CommandError, run_async
 from netmesh_trio.cli.transfer import Failure, Outcome
+from netmesh_trio.cli.watch import report
+from netmesh_trio.events import KeyInUse
 from netmesh_trio.identity import Identity, NetworkKey, PeerId
 
 ROOT = Path(__file__).parent.parent.parent
@@ -217,6 +220,17 @@ def reporter(as_json: bool) -> tuple[Reporter, io.StringIO, io.StringIO]:
     now = iter([10.0] + [10.5] * 100)
     out, err = io.StringIO(), io.StringIO()
     return Reporter(as_json, stdout=out, stderr=err, clock=lambda: next(now)), out, err
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_key_in_use_elsewhere_is_a_note_and_no_event(as_json: bool) -> None:
+    told, out, err = reporter(as_json)
+    report(told, KeyInUse(addr=Address("203.0.113.7", 4650)))
+    assert out.getvalue() == ""
+    assert err.getvalue() == (
+        "netmesh-trio: another program at 203.0.113.7:4650 runs with the key of this node: others reach now the one "
+        "and now the other; give each a key of its own\n"
+    )
 
 
 def test_json_events() -> None:
