@@ -225,7 +225,7 @@ class Leg:
     )
 
     twin: Leg
-    """The other side of the circuit."""
+    """The other side of the circuit; while it lasts."""
 
     def __init__(
         self,
@@ -576,3 +576,4 @@ class RelayTable:
                 if not legs:
                     del self._shared[side.share]
                 self._shares.remove(side.share)
+        del leg.twin.twin  # two that name each other would wait for the garbage collector

@@ -28,6 +28,10 @@ class Delivery:
         self._session = session
         self._lost_lately = LostLately()
 
+    def refer_to(self, session: Session) -> None:
+        """Use another reference to the session."""
+        self._session = session
+
     def on_ack(self, runs: Sequence[tuple[int, int]], delay: float, arrived: Path, now: float) -> None:
         """The peer acknowledges packets; the ACK came on the path ``arrived``."""
         session = self._session

@@ -25,6 +25,10 @@ class Incoming:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    def refer_to(self, session: Session) -> None:
+        """Use another reference to the session."""
+        self._session = session
+
     def read(self, plain: bytes, at: int, path: Path, now: float) -> tuple[int, bool]:
         """Handle a packet's frames: ``(1 if it asks for an acknowledgement, whether it is more than a probe)``."""
         session = self._session

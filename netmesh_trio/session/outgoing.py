@@ -76,6 +76,10 @@ class Outgoing:
         self.pacing_until: float = _INFINITY
         self._probes_queue: deque[tuple[Path, bytes]] = deque()
 
+    def refer_to(self, session: Session) -> None:
+        """Use another reference to the session."""
+        self._session = session
+
     def queue_probe(self, path: Path, plain: bytes) -> None:
         """Send these frames on that path, whichever is the present one."""
         if len(self._probes_queue) < 64:

@@ -42,6 +42,11 @@ class Receiving:
         self._key = session.keys.opener(0)
         self._patience = 0
 
+    def refer_to(self, session: Session) -> None:
+        """Use another reference to the session."""
+        self._session = session
+        self._incoming.refer_to(session)
+
     def receive(self, data: memoryview, skip: int, stride: int, path: Path, now: float) -> int:
         """See :meth:`Session.receive`."""
         session = self._session

@@ -10,6 +10,7 @@ How to drive one, in this order and without a checkpoint in between:
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable
 
@@ -442,6 +443,11 @@ class Session:
         if self.closed is None:
             self.closed = Closed(why, detail)
             self.events.append(self.closed)
+            # so that memory does not wait for the garbage collector; whoever gets to them comes through this object
+            weak: Session = weakref.proxy(self)
+            self.out.refer_to(weak)
+            self.delivery.refer_to(weak)
+            self._receiving.refer_to(weak)
 
     # time
 
