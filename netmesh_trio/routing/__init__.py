@@ -35,7 +35,7 @@ from netmesh_trio.routing.circuits import (
 from netmesh_trio.routing.graph import Effort, MeshGraph
 from netmesh_trio.routing.hubs import HUB_EFFORT, choose_listed, hub_rank, is_hub_needed
 from netmesh_trio.routing.routes import RouteFinder, find_next_hops
-from netmesh_trio.routing.shares import Shares
+from netmesh_trio.routing.shares import Places, Shares
 from netmesh_trio.routing.store import (
     AnnouncementStore,
     Decision,
@@ -68,6 +68,7 @@ __all__ = [
     "MeshGraph",
     "OpenCircuit",
     "Opened",
+    "Places",
     "RefusalReason",
     "RelayLimits",
     "RelayPolicy",

@@ -19,7 +19,6 @@ item being the kind:
 from __future__ import annotations
 
 import enum
-import itertools
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal
 
@@ -27,7 +26,7 @@ import attrs
 
 from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.identity import PeerId
-from netmesh_trio.routing.shares import Shares
+from netmesh_trio.routing.shares import Places
 from netmesh_trio.wire.control import (
     decode_cbor_untrusted,
     encode_cbor,
@@ -71,9 +70,6 @@ RelayPolicy = Literal["off", "members", "any"]
 
 _OPEN, _REFUSED, _CLOSE = 1, 2, 3
 _MAX_GONE = 4096
-
-_LOOKED_AT = 32
-"""Circuits among which the idlest is sought."""
 
 
 class RefusalReason(str, enum.Enum):
@@ -335,9 +331,8 @@ class RelayTable:
         self._neighbors: dict[PeerId, _Neighbor] = {}
         # neighbors whose session is gone, the first to go first: until their budgets are full again
         self._gone: dict[PeerId, None] = {}
-        self._shares: Shares[Hashable] = Shares()
-        # the legs of those who asked, by whom they count for; those first that were not looked at for longest
-        self._shared: dict[Hashable, dict[bytes, Leg]] = {}
+        # the legs of those who asked, by whom they count for
+        self._places: Places[Hashable, Leg] = Places()
         self._opened = 0
         self._reopened = 0
         self._closed = 0
@@ -355,6 +350,11 @@ class RelayTable:
 
     def __contains__(self, circuit_id: object) -> bool:
         return circuit_id in self._legs
+
+    def serves(self, peer: PeerId) -> bool:
+        """Whether a circuit runs through *peer*, whoever asked for it."""
+        neighbor = self._neighbors.get(peer)
+        return neighbor is not None and bool(neighbor.legs)
 
     def may_ask(self, asker: PeerId) -> bool:
         """Whether the policy lets *asker* open circuits at all."""
@@ -406,9 +406,7 @@ class RelayTable:
         if share is None:
             share = asker
         full = len(self) >= self.limits.max_circuits
-        if neighbor.asked >= self.limits.max_circuits_per_peer or (
-            full and self._shares.held(share) + 1 >= self._shares.most
-        ):
+        if neighbor.asked >= self.limits.max_circuits_per_peer or (full and not self._places.may_displace(share)):
             return self._refuse(request, RefusalReason.BUDGET)
         out_id = random_bytes(CIRCUIT_ID_SIZE)
         if out_id in self._legs or out_id == request.circuit_id:
@@ -422,8 +420,7 @@ class RelayTable:
         self._legs[out_id] = self._neighbor(next_hop).legs[out_id] = leg.twin
         neighbor.asked += 1
         leg.share = share
-        self._shares.add(share)
-        self._shared.setdefault(share, {})[leg.id] = leg
+        self._places.add(share, leg)
         self._opened += 1
         return self._onward(leg, request, fresh=True, ended=ended)
 
@@ -540,12 +537,8 @@ class RelayTable:
         return asked.twin.last_used + min(self.limits.unanswered_timeout, self.limits.idle_timeout)
 
     def _make_room(self) -> tuple[Leg, Leg]:
-        """End the idlest circuit of whoever has most, as far as one looks at a few of them in turn."""
-        legs = self._shared[self._shares.greatest()]
-        some = list(itertools.islice(legs.values(), _LOOKED_AT))
-        for leg in some:
-            legs[leg.id] = legs.pop(leg.id)  # at the end
-        idlest = min(some, key=lambda leg: max(leg.last_used, leg.twin.last_used))
+        """End the idlest circuit of whoever has most."""
+        idlest = self._places.idlest(lambda leg: max(leg.last_used, leg.twin.last_used))
         self._remove(idlest)
         self._displaced += 1
         return idlest, idlest.twin
@@ -571,9 +564,5 @@ class RelayTable:
             del neighbor.legs[side.id]
             neighbor.asked -= side.asked
             if side.asked:
-                legs = self._shared[side.share]
-                del legs[side.id]
-                if not legs:
-                    del self._shared[side.share]
-                self._shares.remove(side.share)
+                self._places.remove(side.share, side)
         del leg.twin.twin  # two that name each other would wait for the garbage collector

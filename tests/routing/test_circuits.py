@@ -318,10 +318,10 @@ def test_few_are_looked_at_to_find_one_that_is_idle() -> None:
         ended.append(int(opened.ended[0].id))
     # each time the idlest of the next 32
     assert ended[:31] == list(range(0, 992, 32))
-    assert (len(table), len(table._shares)) == (1000, 101)
+    assert (len(table), table._places.holders) == (1000, 101)
     table.close_for_peer(B)
-    assert not table._shared
-    assert len(table._shares) == 0
+    assert table._places.holders == 0
+    assert not table._places._places
 
 
 def test_limit_on_requests() -> None:
