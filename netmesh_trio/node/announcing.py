@@ -26,7 +26,6 @@ from ..routing.store import AnnouncementStore, Verdict
 from ..wire import frames
 from ..wire.errors import DecodeError
 from .engine import COURTESY, Engine
-from .households import household
 from .live import LiveSession
 
 __all__ = ["Announcing"]
@@ -207,7 +206,9 @@ class Announcing:
                 neighbor = control.live.peer.peer_id
                 news = envelope.announcement
                 known = self._store.get(news.peer_id)
-                decision = self._store.accept(envelope, neighbor, engine.now(), household(neighbor, control.path))
+                decision = self._store.accept(
+                    envelope, neighbor, engine.now(), engine.household(neighbor, control.path)
+                )
                 if decision.verdict is Verdict.NEW:
                     self._on_news(control.live, news, known)
                 if decision.forward is not None:

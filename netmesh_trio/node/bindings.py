@@ -30,7 +30,6 @@ from ..traversal.reflex import (
 from ..wire import frames, packets
 from ..wire.errors import DecodeError
 from .engine import Engine
-from .households import household
 from .live import LiveSession
 from .network import UdpSocket
 
@@ -91,7 +90,7 @@ class BindingHelper:
         mine = [token for token, old in self._watched.items() if old.live.peer is live.peer]
         if len(mine) >= _MAX_WATCHED_OF_ONE:
             del self._watched[mine[0]]
-        home = household(live.peer.peer_id, live.session.path)
+        home = live.household
         if watched is not None or (len(self._watched) >= _MAX_WATCHED and not self._make_room(home)):
             return False
         self._watched[message.token] = _Watched(live, address.host, home, now + _WATCHED_FOR)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from weakref import WeakValueDictionary
 
 import attrs
@@ -31,6 +31,7 @@ from .bursts import Bursts
 from .controls import Control, ControlQueue
 from .endpoints import Endpoints
 from .handshakes import Handshakes
+from .households import household
 from .live import LiveSession
 from .log import NodeLog
 from .network import Network, UdpSocket
@@ -570,6 +571,15 @@ class Engine:
                 if path is not None and path.kind is PathKind.DIRECT and not path.suspect:
                     found[peer_id] = path.rtt.smoothed if path.rtt.samples else None
         return found
+
+    def household(self, peer_id: PeerId, path: Path) -> Hashable:
+        """Whom to take a peer on that path for one with."""
+        return self.household_at(peer_id, path.key, path.via, proven=path.validated)
+
+    def household_at(self, who: Hashable, key: PathKey, via: PeerId | None, *, proven: bool) -> Hashable:
+        """The same for a path that belongs to no session yet; see :mod:`netmesh_trio.node.households`."""
+        carrier = self.carrier(via)
+        return household(who, key, via, None if carrier is None else carrier[1], proven=proven)
 
     def direct_session(self, peer_id: PeerId) -> LiveSession | None:
         """The session with a neighbor, if it runs on a direct path."""

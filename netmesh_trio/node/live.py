@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from ..errors import SessionClosedError
@@ -94,6 +95,13 @@ class LiveSession(Scheduled):
         """Whether its data takes a relay now."""
         path = self.session.path
         return path is not None and path.kind is PathKind.RELAYED
+
+    @property
+    def household(self) -> Hashable:
+        """Whom to take the peer for one with, by the path that data takes now."""
+        session = self.session
+        path = session.path or next(iter(session.paths.values()), None)
+        return self.peer.peer_id if path is None else self.engine.household(self.peer.peer_id, path)
 
     @property
     def reason(self) -> str:

@@ -22,7 +22,6 @@ from ..wire.errors import DecodeError
 from ..wire.packets import CIRCUIT, DATA
 from .dialing import Dialer
 from .engine import Engine
-from .households import household
 from .live import LiveSession
 
 __all__ = ["Relaying"]
@@ -119,7 +118,7 @@ class Relaying:
             lambda: self._next_hop(asker, message),
             engine.random_bytes,
             engine.now(),
-            household(asker, live.session.path),
+            live.household,
         )
         if isinstance(outcome, CircuitRefused):
             self._tell(asker, outcome.encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -10,14 +11,17 @@ import pytest
 from netmesh_trio import Address, Identity, PeerId
 from netmesh_trio.node.bindings import BindingHelper
 from netmesh_trio.node.households import household
-from netmesh_trio.paths.path import Path
 from netmesh_trio.traversal.reflex import Help, HelperBudgets, HelpRequest
 
 A, B, RELAY = (Identity(bytes((n,)) * 32).peer_id for n in (1, 2, 3))
 
 
-def at(host: str, port: int = 4650) -> Path:
-    return Path((0, Address(host, port)), via=None, mtu_limit=1400, now=0.0)
+def at(host: str, port: int = 4650) -> Address:
+    return Address(host, port)
+
+
+def home(who: PeerId, address: Address, *, proven: bool = True) -> Hashable:
+    return household(who, (0, address), None, None, proven=proven)
 
 
 @pytest.mark.parametrize(
@@ -32,17 +36,25 @@ def at(host: str, port: int = 4650) -> Path:
     ],
 )
 def test_by_address(one: str, other: str, same: bool) -> None:
-    assert (household(A, at(one, 1)) == household(B, at(other, 2))) is same
-    assert household(A, at(one, 1)) == household(A, at(one, 2))
+    assert (home(A, at(one, 1)) == home(B, at(other, 2))) is same
+    assert home(A, at(one, 1)) == home(A, at(one, 2))
 
 
 def test_over_a_relay() -> None:
-    def over(relay: PeerId) -> Path:
-        return Path(b"circuit.", via=relay, mtu_limit=1400, now=0.0)
+    def over(relay: PeerId, carrier: Address | None = None) -> Hashable:
+        return household(A, b"circuit.", relay, carrier)
 
-    assert household(A, over(RELAY)) == household(B, over(RELAY)) != household(A, over(B))
-    assert household(A, over(RELAY)) != household(RELAY, at("127.0.0.1"))
-    assert household(A, None) == A
+    assert over(RELAY) == household(B, b"other...", RELAY, None) != over(B)
+    assert over(RELAY) != home(RELAY, at("127.0.0.1"))
+    # relays at one address are one, and somebody else than those who are there themselves
+    assert over(RELAY, at("198.51.100.1", 1)) == over(B, at("198.51.100.1", 2)) != over(B, at("198.51.100.2"))
+    assert over(RELAY, at("198.51.100.1")) != home(A, at("198.51.100.1"))
+    assert over(RELAY, at("127.0.0.1")) != over(B, at("127.0.0.1"))
+
+
+def test_addresses_that_may_be_made_up_are_one() -> None:
+    one, other = at("198.51.100.1"), at("198.51.100.2")
+    assert home(A, one, proven=False) == home(B, other, proven=False) != home(A, one)
 
 
 def test_the_places_of_a_helper_are_shared_by_address() -> None:
@@ -51,10 +63,9 @@ def test_the_places_of_a_helper_are_shared_by_address() -> None:
 
     def ask(number: int, host: str) -> bool:
         peer_id = PeerId(number.to_bytes(32, "big"))
-        path = at(host)
-        live = cast(Any, SimpleNamespace(peer=SimpleNamespace(peer_id=peer_id), session=SimpleNamespace(path=path)))
-        assert path.address is not None
-        return helper.on_request(live, path.address, HelpRequest(number.to_bytes(8, "big"), Help.BINDING))
+        address = at(host)
+        live = cast(Any, SimpleNamespace(peer=SimpleNamespace(peer_id=peer_id), household=home(peer_id, address)))
+        return helper.on_request(live, address, HelpRequest(number.to_bytes(8, "big"), Help.BINDING))
 
     assert all(ask(number, "198.51.100.66") for number in range(64))
     assert not ask(64, "198.51.100.66")
