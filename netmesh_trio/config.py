@@ -70,8 +70,9 @@ class NodeConfig:
         session_window: The same for all streams of a session together, bytes.  Default: ``16777216``, 16 MiB.
         max_streams: Streams that a peer may have open at once, 1 to 65535.  Default: ``1024``.
         backlog: Streams of one service that wait to be accepted, 1 to 65535; more are refused.  Default: ``128``.
-        max_sessions: Sessions at once, of all peers together, 1 to 1000000; more are not answered.  An
-            eighth of them is kept for those that this node opens.  Default: ``4096``.
+        max_sessions: Sessions at once, of all peers together, 1 to 1000000.  When there are so many, those behind the
+            address that has most make room for others, and who has as many is not answered.  An eighth of them is
+            kept for those that this node opens.  Default: ``4096``.
     """
 
     network_key: NetworkKey | None = attrs.field(default=None, validator=_network_key)

@@ -70,6 +70,8 @@ class NodeStats:
     #: Announcements that this node's key signed, made while it ran, and not by it: another program has the key.  See
     #: :class:`~netmesh_trio.KeyInUse`.
     key_conflicts: int = 0
+    #: Sessions of peers that were ended to make room for those of somebody who had fewer.
+    displaced_sessions: int = 0
 
     def __repr__(self) -> str:
         return show_changed(self)

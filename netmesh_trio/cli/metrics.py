@@ -64,6 +64,7 @@ _COUNTERS = {
     "unsent_control": "Control messages that were not sent: too many waited already.",
     "unsent_datagrams": "Datagrams that were not sent: too many waited already, or the path has become too narrow.",
     "key_conflicts": "Announcements of another program that runs with the key of this node.",
+    "displaced_sessions": "Sessions that were ended to make room for those of somebody who had fewer.",
     "punches_attempted": "Punches that a coordinator mediated.",
     "punches_succeeded": "Punches that gave a direct path.",
     "relay_fallbacks": "Searches for a direct path that ended on the relay, which carries.",

@@ -90,6 +90,7 @@ class Dialer:
         peer_id = target if isinstance(target, PeerId) else target.peer_id
         learned = isinstance(target, MeshUri) and self._learn(target)
         peer = engine.peer(peer_id)
+        engine.places.keep(peer)
         if peer.live is not None:
             return
         dial = engine.handshakes.dialing.get(peer_id)

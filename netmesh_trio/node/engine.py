@@ -36,6 +36,7 @@ from .live import LiveSession
 from .log import NodeLog
 from .network import Network, UdpSocket
 from .peer import Peer
+from .places import SessionPlaces
 from .services import Broadcast, Services
 from .timers import Timers
 
@@ -166,9 +167,12 @@ class Engine:
         self.canary_targets: dict[Address, None] = {}
         #: Handshakes under way, in both directions.
         self.handshakes: Handshakes = Handshakes(self)
+        #: Whose the sessions are that peers opened.
+        self.places: SessionPlaces = SessionPlaces(self)
         self._touched: list[LiveSession] = []
         # what other rooms of the node do; set by them
         self.relay: Callable[[int, memoryview, int], None] = lambda *_: None
+        self.carries: Callable[[PeerId], bool] = lambda _: False
         self.on_neighbors_changed: Callable[[], None] = lambda: None
         self.on_new_session: Callable[[LiveSession], None] = lambda _: None
         self.on_new_neighbor: Callable[[LiveSession], None] = lambda _: None
@@ -347,6 +351,7 @@ class Engine:
                 other.session.encourage(self.now())
                 other.drive_later()
         peer.sessions.append(live)
+        self.places.enter(live)
         self.peers[peer.peer_id] = peer
         peer.choose()
         self._limit_sessions(peer)
@@ -364,10 +369,14 @@ class Engine:
         idle = [other for other in spare if not other.session.streams.sending]
         surplus = idle[: max(0, len(spare) - _SPARE_SESSIONS)]
         for other in surplus or spare[: max(0, len(spare) - _MAX_SPARE_SESSIONS)]:
-            other.why_closed = "ended"
-            other.session.close(CLOSE_NORMAL, "too many sessions", self.now())
-            other.drive()
-            self.session_closed(other)
+            self.end_session(other, "too many sessions")
+
+    def end_session(self, live: LiveSession, detail: str) -> None:
+        """End a session on this node's own account, and tell the peer."""
+        live.why_closed = "ended"
+        live.session.close(CLOSE_NORMAL, detail, self.now())
+        live.drive()
+        self.session_closed(live)
 
     def prefers(self, a: Session, b: Session) -> bool:
         """Whether ``a`` rather than ``b`` is the session for new streams; both ends come to the same answer."""
@@ -399,6 +408,7 @@ class Engine:
         self.handshakes.responder.forget(session.local_index)
         self.timers.forget(live)
         self.bursts.over(live)
+        self.places.leave(live)
         for name in _SUMMED:
             setattr(self.counters, name, getattr(self.counters, name) + getattr(session.stats, name))
         peer = live.peer
@@ -463,6 +473,7 @@ class Engine:
         path, old = event
         if old is not None and (old.suspect or old.failed):
             self.traversal.record_path_failover()
+        self.places.enter(live)
         turned_direct = path.kind is PathKind.DIRECT and (old is None or old.kind is PathKind.RELAYED)
         if turned_direct:
             self.on_turned_direct(live)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -116,6 +117,8 @@ class Handshakes:
         self.half_open: dict[int, HalfOpen] = {}
         self.dials: dict[int, Dial] = {}
         self.dialing: dict[PeerId, Dial] = {}
+        # where the INIT came from that is looked at
+        self._asked_on: tuple[PathKey, PeerId | None] = b"", None
         self._stranger_budget = TokenBucket(50.0, 50.0)
         self._prefers_aes = aes_is_faster()
         self.responder: Responder = Responder(
@@ -132,8 +135,14 @@ class Handshakes:
         most = self._engine.config.max_sessions
         return len(self._engine.sessions) >= most - most // _OWN_PART
 
+    def _admits(self, home: Hashable) -> bool:
+        """Whether there is room for a session that counts for that home, or room is made for it."""
+        return not self._full or self._engine.places.may_displace(home)
+
     def _index_for_peer(self) -> int | None:
-        return None if self._full else self._free_index()
+        # who asks is not known to be who it says, so on this very host each is somebody else
+        key, via = self._asked_on
+        return self._free_index() if self._admits(self._engine.household_at(key, key, via, proven=True)) else None
 
     def _free_index(self) -> int:
         while True:
@@ -164,7 +173,10 @@ class Handshakes:
             self._engine.counters.dropped_unknown += 1
             self._say_stranger(index, data, skip, key, via)
             return None
-        if self._full or not half_open.authentic(data[skip : min(stride, len(data))]):
+        # it has the key that our answer carried: if that went to this address only, it receives there
+        proven = half_open.answered == {key}
+        home = self._engine.household_at(half_open.established.peer_id, key, via, proven=proven)
+        if not self._admits(home) or not half_open.authentic(data[skip : min(stride, len(data))]):
             self._engine.counters.dropped_unknown += 1
             return None
         session = self._make_session(half_open.established, half_open.local, now)
@@ -173,9 +185,11 @@ class Handshakes:
             self._engine.counters.dropped_handshake += 1
             return None
         self._forget_twins(half_open.established)
+        if self._full:
+            self._engine.places.make_room()
         path = session.add_path(key, via, now)
-        if half_open.answered == {key}:
-            session.validate(path, now)  # it has the key that our answer carried, which went to this address only
+        if proven:
+            session.validate(path, now)
         return self._engine.adopt(session)
 
     def _forget_twins(self, chosen: Established) -> None:
@@ -241,6 +255,7 @@ class Handshakes:
         """Handle any packet that is neither DATA nor CIRCUIT; ``via`` is the relay that it came over, if any."""
         now = self._engine.now()
         if kind == packets.INIT:
+            self._asked_on = key, via
             if isinstance(key, bytes):
                 relay = bytes(via) if via is not None else None
                 answer = self.responder.receive_init(data, None, now, relay=relay, circuit=key)

@@ -314,6 +314,7 @@ class Node:
             unsent_control=counters.control_dropped + sum(s.control_dropped for s in stats),
             unsent_datagrams=counters.datagrams_dropped + sum(s.datagrams_dropped for s in stats),
             key_conflicts=counters.key_conflicts,
+            displaced_sessions=engine.places.displaced,
         )
 
 

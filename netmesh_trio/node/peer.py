@@ -40,6 +40,8 @@ class Peer:
         self.sessions: list[LiveSession] = []
         #: The session for new streams.  (For the node.)
         self.live: LiveSession | None = None
+        #: Whether this node asked for a session with it, rather than the peer alone.  (For the node.)
+        self.wanted: bool = False
         #: Why the last attempt at a direct path failed.  (For the node.)
         self.failure: TraversalError | None = None
         #: What the program was last told of where its data goes: session and path.  (For the node.)

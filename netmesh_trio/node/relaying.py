@@ -49,6 +49,7 @@ class Relaying:
         self._routes = RouteFinder(store.graph, engine.peer_id)
         self._messages = engine.open_handler(frames.SUBPROTOCOL_CIRCUIT)
         engine.relay = self.forward
+        engine.carries = self.carries
 
     def forward(self, number: int, data: memoryview, stride: int) -> None:
         """Pass on a batch of one circuit: the id is rewritten, nothing else is touched."""
@@ -66,6 +67,10 @@ class Relaying:
         for at in range(4, len(data), stride):
             data[at : at + 8] = out_id
         engine.sockets[key[0]].send((data,), stride, key[1])
+
+    def carries(self, peer_id: PeerId) -> bool:
+        """Whether circuits of others, or of our own, run over the session with a peer."""
+        return self._table.serves(peer_id) or self._engine.endpoints.count_over(peer_id) > 0
 
     async def run(self) -> None:
         """Handle circuit messages for ever."""

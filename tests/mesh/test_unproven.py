@@ -307,6 +307,28 @@ async def test_strangers_do_not_use_up_the_sessions(world: World, autojump_clock
         await b.node.connect((await world.start("f")).uri)
 
 
+async def test_who_proves_no_address_makes_room_for_who_does(world: World, autojump_clock: MockClock) -> None:
+    """Nothing tells such strangers apart, whatever addresses they write, so all of them share."""
+    b = await world.start("b", max_sessions=16)
+    honest = [await world.start(f"n{number}", connect_timeout=1.0) for number in range(14)]
+    for number in range(14):
+        stranger = Stranger(world, b, index=number + 1)
+        made_up = Address(f"198.51.100.{100 + number}", 1)
+        await stranger.knock(OWN, made_up)
+        stranger.send(stranger.seal(PING), made_up)
+    await trio.sleep(0.1)
+    assert len(b.engine.sessions) == 14
+    assert all(live.session.path is None for live in b.engine.sessions.values())
+    assert len({live.household for live in b.engine.sessions.values()}) == 1
+    for number, member in enumerate(honest[:13]):
+        await member.node.connect(b.uri)
+        await trio.sleep(0.1)
+        assert b.node.statistics().displaced_sessions == number + 1
+    # now each has one
+    with pytest.raises(PeerUnreachableError):
+        await honest[13].node.connect(b.uri)
+
+
 async def test_a_handshake_that_made_room_for_others_may_begin_anew(
     world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
