@@ -144,11 +144,14 @@ class Peer:
     def send_datagram(self, service: str, data: bytes | bytearray | memoryview) -> None:
         """Send an unreliable datagram to a service of the peer: at most once, in any order, never waiting.
 
-        Raises DatagramTooLargeError if it does not fit into one packet, PeerUnreachableError without a session.
+        Raises DatagramTooLargeError if it does not fit into one packet, PeerUnreachableError without a session,
+        NodeClosedError.
         """
         name = encode_service(service)
         live = self.live
         if live is None:
+            if self._engine.closing:
+                raise NodeClosedError("the node was closed")
             raise PeerUnreachableError(f"no session with {self.peer_id.short}; connect first")
         data = octets(data)
         room = live.session.max_datagram_payload - len(name)

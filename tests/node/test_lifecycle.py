@@ -166,6 +166,8 @@ async def test_who_waits_when_the_node_is_left(autojump_clock: trio.testing.Mock
                     a.datagrams("y")
                 with pytest.raises(NodeClosedError):
                     await peer.open_stream("never")
+                with pytest.raises(NodeClosedError):
+                    peer.send_datagram("never", b"")
                 await stream.aclose()
                 assert a.peers() == []
                 assert "Node" in repr(a)
