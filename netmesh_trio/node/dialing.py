@@ -214,18 +214,20 @@ class Dialer:
         relays = self._relays(dial.peer_id, refused)[:_MAX_RELAYS]
         if relays and not engine.config.direct and dial.peer_id not in self._relaying:
             addresses = []  # the program wants to stay on the relay
+        silent = untried = ""
         for address in addresses:
             number = engine.socket_for(address)
             if number is None:
-                if not dial.asked:
-                    wildcard = "[::]:0" if address.family == 6 else "0.0.0.0:0"
-                    dial.address_error = (
-                        f"this node has no IPv{address.family} socket that could reach {address} (bind {wildcard}, too)"
-                    )
+                wildcard = "[::]:0" if address.family == 6 else "0.0.0.0:0"
+                untried = (
+                    f"this node has no IPv{address.family} socket that could reach {address} (bind {wildcard}, too)"
+                )
             else:
                 key = (number, address)
                 engine.send_packet(engine.handshakes.init_for(dial, key, now), key, None)
-                dial.address_error = f"nobody answers at {address}"
+                silent = f"nobody answers at {address}"
+        if silent or (untried and not dial.asked):
+            dial.address_error = ", and ".join(filter(None, (silent, untried)))
         for relay in relays:
             circuit = circuits.get(relay)
             if circuit is None:

@@ -16,6 +16,7 @@ from netmesh_trio import (
     Identity,
     NodeClosedError,
     NodeConfig,
+    PeerUnreachableError,
     SessionClosedError,
     open_node,
 )
@@ -387,6 +388,21 @@ async def test_peers_of_other_families_meet_over_a_relay(autojump_clock: trio.te
                 await b.wait_connected()
                 async with echoing(b):
                     await round_trip(await a.connect(b.peer_id), bytes(50_000))
+
+
+@pytest.mark.parametrize("hosts", [(ONE, "2001:db8::1"), ("2001:db8::1", ONE)])
+async def test_addresses_of_a_name_that_no_socket_reaches_are_said(
+    hosts: tuple[str, str], autojump_clock: trio.testing.MockClock
+) -> None:
+    """A node without IPv6 says that it did not try that, and not only that nobody answers by IPv4."""
+    async with VirtualInternet() as net:
+        net.dns["relay.example"] = list(hosts)
+        async with open_node(Identity.generate(), ("0.0.0.0", 0), network=net.host("a", TWO)) as a:
+            with pytest.raises(PeerUnreachableError) as caught:
+                await a.connect(f"netmesh://{Identity.generate().peer_id}@relay.example:7")
+    said = str(caught.value)
+    assert f"nobody answers at {ONE}:7" in said
+    assert "no IPv6 socket that could reach [2001:db8::1]:7 (bind [::]:0, too)" in said
 
 
 # what is left
