@@ -448,6 +448,15 @@ def test_anyio() -> None:
     anyio.run(main, backend="trio")
 
 
+def test_elsewhere_than_under_trio() -> None:
+    async def main() -> None:
+        async with open_node(Identity.generate(), ("127.0.0.1", 0)):
+            raise AssertionError
+
+    with pytest.raises(RuntimeError, match=r"for asyncio and anyio, netmesh_trio\.anyio has another"):
+        anyio.run(main, backend="asyncio")
+
+
 async def test_idle(autojump_clock: trio.testing.MockClock) -> None:
     async with open_mesh() as mesh:
         peer = await connect(mesh.a, mesh.b)
