@@ -215,28 +215,37 @@ class KernelNetwork:
             raise BindError(error.errno, f"cannot open a socket: {error.strerror}{hint}") from None
 
     async def bind(self, host: str, port: int) -> KernelUdpSocket:
-        """Bind a UDP socket.  Raises BindError with what to do."""
+        """Bind a UDP socket, to the first address of the name that this host has.  Raises BindError with what to do."""
+        missing: BindError | None = None
         for address in await self.resolve(host, port):
-            family = socket.AF_INET6 if address.family == 6 else socket.AF_INET
-            sock = self.open_socket(family, socket.SOCK_DGRAM)
             try:
-                sock.setblocking(False)
-                if family == socket.AF_INET6:
-                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-                sock.bind((await trio.socket.getaddrinfo(*address, family, socket.SOCK_DGRAM))[0][4])
-                return KernelUdpSocket(sock)
-            except OSError as error:
-                sock.close()
-                hint = {
-                    errno.EADDRINUSE: "another program has it; choose another port, or 0 for any",
-                    errno.EADDRNOTAVAIL: "it is not an address of this host; 0.0.0.0 takes all of them",
-                    errno.EACCES: "ports below 1024 need privileges; choose a higher one",
-                }.get(error.errno or 0, error.strerror)
-                raise BindError(error.errno, f"cannot bind {address}: {hint}") from None
-            except BaseException:  # also when cancelled: nobody else will close it
-                sock.close()
-                raise
-        raise BindError(errno.EADDRNOTAVAIL, f"cannot bind {host}: it has no address")
+                return await self._bind(address)
+            except BindError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = missing or error
+        raise missing or BindError(errno.EADDRNOTAVAIL, f"cannot bind {host}: it has no address")
+
+    async def _bind(self, address: Address) -> KernelUdpSocket:
+        family = socket.AF_INET6 if address.family == 6 else socket.AF_INET
+        sock = self.open_socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((await trio.socket.getaddrinfo(*address, family, socket.SOCK_DGRAM))[0][4])
+            return KernelUdpSocket(sock)
+        except OSError as error:
+            sock.close()
+            hint = {
+                errno.EADDRINUSE: "another program has it; choose another port, or 0 for any",
+                errno.EADDRNOTAVAIL: "it is not an address of this host; 0.0.0.0 takes all of them",
+                errno.EACCES: "ports below 1024 need privileges; choose a higher one",
+            }.get(error.errno or 0, error.strerror)
+            raise BindError(error.errno, f"cannot bind {address}: {hint}") from None
+        except BaseException:  # also when cancelled: nobody else will close it
+            sock.close()
+            raise
 
     async def resolve(self, host: str, port: int) -> list[Address]:
         """The addresses of a host name, in the system's order.  Raises AddressError."""

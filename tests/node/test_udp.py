@@ -313,6 +313,28 @@ async def test_somebody_elses_address_is_said(bind: Any) -> None:
         await bind("192.0.2.1")
 
 
+class Names(trio.abc.HostnameResolver):
+    """Has each name stand for these addresses, the first one of which is not this host's."""
+
+    def __init__(self, *hosts: str) -> None:
+        self.hosts = hosts
+
+    async def getaddrinfo(self, host: Any, port: Any, *_: Any) -> Any:
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (each, port)) for each in self.hosts]
+
+    async def getnameinfo(self, *_: Any) -> NoReturn:
+        raise NotImplementedError
+
+
+async def test_of_a_name_the_first_address_that_is_there_is_bound(bind: Any) -> None:
+    """As "localhost" stands for ::1 also where there is no IPv6."""
+    trio.socket.set_custom_hostname_resolver(Names("203.0.113.1", "127.0.0.1"))
+    assert (await bind("name")).address.host == "127.0.0.1"
+    trio.socket.set_custom_hostname_resolver(Names("203.0.113.1", "203.0.113.2"))
+    with pytest.raises(BindError, match=r"203\.0\.113\.1:0: it is not an address of this host"):
+        await bind("name")
+
+
 async def test_a_name_that_does_not_resolve_is_said(bind: Any) -> None:
     with pytest.raises(AddressError, match="cannot resolve"):
         await KernelNetwork().resolve("no such name.invalid", 1)
