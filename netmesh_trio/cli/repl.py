@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -37,10 +36,25 @@ def repl(reporter: Reporter, node: NodeOptions) -> int:
     """
     from netmesh_trio.cli.runner import run_async
 
-    return run_async(reporter, lambda: _repl(reporter, node), raises_interrupts=True)
+    left = SystemExit()
+
+    async def prompt() -> bool:
+        nonlocal left
+        left = await _repl(reporter, node)
+        return True
+
+    return run_async(reporter, prompt, raises_interrupts=True) or _exit_code(reporter, left)
 
 
-async def _repl(reporter: Reporter, options: NodeOptions) -> bool:
+def _exit_code(reporter: Reporter, left: SystemExit) -> int:
+    """What ``exit()`` was called with, as Python has it: a number, or a last word, which makes 1."""
+    if left.code is None or isinstance(left.code, int):
+        return (left.code or 0) & 0xFF
+    reporter.note(str(left.code))
+    return 1
+
+
+async def _repl(reporter: Reporter, options: NodeOptions) -> SystemExit:
     import io
 
     import trio
@@ -61,11 +75,14 @@ async def _repl(reporter: Reporter, options: NodeOptions) -> bool:
         _complete(names)
         console = TrioInteractiveConsole(names)
         nursery.start_soon(_end_when_cancelled, console)
-        with contextlib.suppress(SystemExit):
+        left = SystemExit()
+        try:
             # not abandoned when cancelled: that is how a Ctrl-C gets to what was typed
             await trio.to_thread.run_sync(console.interact, _banner(node), "")
+        except SystemExit as error:
+            left = error
         nursery.cancel_scope.cancel()
-    return True
+    return left
 
 
 async def _end_when_cancelled(console: InteractiveConsole) -> None:

@@ -129,3 +129,11 @@ def test_on_a_terminal() -> None:
 def test_it_has_no_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["repl", "--json"]) == 2
     assert "--json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("typed", "code"), [("exit()", 0), ("exit(3)", 3), ("raise SystemExit('because')", 1)])
+def test_what_exit_was_called_with(typed: str, code: int) -> None:
+    done = subprocess.run(COMMAND, input=typed + "\n'not read'\n", capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert ("netmesh-trio: because\n" in done.stderr) == (code == 1)
+    assert "not read" not in done.stdout
