@@ -19,6 +19,7 @@ import hmac
 import os
 import re
 import secrets
+import shlex
 import stat
 import string
 from base64 import b32decode, b32encode
@@ -245,13 +246,15 @@ class _Secret:
             raise IdentityError(f"{where} cannot be read: {_reason(error)}") from None
         if not stat.S_ISREG(mode):
             raise IdentityError(f"{where} is not a regular file: name one that is")
+        # First of all it must be a key: nobody is to be told to change the mode of a file that is something else.
+        secret = cls._parse(where, data)
         # Elsewhere than on POSIX the mode says nothing about who may read.
         if os.name == "posix" and mode & 0o077:
             raise IdentityError(
                 f"{where} can be read or changed by others (mode {mode & 0o777:04o}): if it was"
-                f" never exposed, run: chmod 600 {name}; else {cls._make}"
+                f" never exposed, run: chmod 600 {shlex.quote(name)}; else {cls._make}"
             )
-        return cls._parse(where, data)
+        return secret
 
     @classmethod
     def _parse(cls, where: str, data: bytes) -> bytes:
@@ -383,7 +386,7 @@ class NetworkKey(_Secret):
     _header = "netmesh-trio-network-key-1"
     _what = "network key"
     _article = "a"
-    _make = "make a new one and give it to every node of the mesh"
+    _make = "make a new one for every node of the mesh with: netmesh-trio identity --new-network-key FILE"
     __slots__ = ()
 
     @classmethod

@@ -330,6 +330,22 @@ def test_a_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
 
 
 @posix_only
+def test_no_file_but_a_key_is_to_be_closed_to_others(tmp_path: Path) -> None:
+    path = tmp_path / "not a key"
+    path.write_bytes(b"root:x:0:0:root:/root:/bin/bash\n")
+    path.chmod(0o644)
+    for load in (Identity.load, Identity.load_or_create, NetworkKey.load):
+        with pytest.raises(IdentityError, match="does not begin with") as caught:
+            load(path)
+        assert "chmod" not in str(caught.value)
+    path = tmp_path / "a key"
+    NetworkKey.generate().save(path)
+    path.chmod(0o644)
+    with pytest.raises(IdentityError, match="chmod 600 '.*/a key'; else .* netmesh-trio identity --new-network-key"):
+        NetworkKey.load(path)
+
+
+@posix_only
 @pytest.mark.parametrize("content", [bytes(range(32)), bytes(range(32)).hex().encode(), b"AB" * 32 + b"\n"])
 def test_network_keys_of_other_programs(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "key"
