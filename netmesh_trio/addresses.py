@@ -85,6 +85,8 @@ def _split_host_port(text: str, what: str) -> tuple[str, int, bool]:
         bracketed = False
         if rest.count(":") > 1:
             raise AddressError(f"{quoted} has an IPv6 address without brackets: write [::1]:4650")
+    if not bracketed and not rest and _PORT.fullmatch(host):
+        raise AddressError(f"{quoted} has no host: write HOST:PORT, such as 203.0.113.7:4650")
     if not rest.startswith(":") or rest == ":":
         raise AddressError(f"{quoted} has no port: write HOST:PORT, such as 203.0.113.7:4650")
     port = rest[1:]

@@ -61,6 +61,7 @@ def test_no_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None
         (["receive"], ["Missing argument 'DIR'"]),
         (["receive", "dir", "--from", "me"], ["'me'"]),
         (["node", "--bind", "localhost"], ["no port", "HOST:PORT"]),
+        (["forward", "2222", ID, "ssh"], ["no host", "HOST:PORT"]),
         (["node", "--bootstrap", f"netmesh://{ID}"], ["no address", "@HOST:PORT"]),
         (["node", "--relay", "maybe"], ["'off', 'members', 'any'"]),
         (["node", "--relay", "members"], ["private mesh", "--network-key"]),

@@ -168,6 +168,7 @@ def test_address_parse(text: str, address: Address) -> None:
         ("1.2.3.4", "has no port: write HOST:PORT"),
         ("1.2.3.4:", "has no port: write HOST:PORT"),
         (":5", "has no host: write HOST:PORT"),
+        ("4650", "has no host: write HOST:PORT"),
         ("[]:5", "has no host: write HOST:PORT"),
         ("[::1]", "has no port: write HOST:PORT"),
         ("[::1]5", "has no port: write HOST:PORT"),
