@@ -247,11 +247,10 @@ class Reporter:
     def _failures(self, failures: Sequence[Failure], good: int) -> None:
         for failure in failures[:10]:
             self.error(failure.kind, failure.message)
-        if len(failures) > 1:
-            self.error(
-                failures[0].kind,
-                f"{len(failures):,} files were not transferred, {good:,} are in place and verified",
-            )
+        if len(failures) > 1 or good:
+            not_there = "1 file was" if len(failures) == 1 else f"{len(failures):,} files were"
+            in_place = "1 is" if good == 1 else f"{good:,} are"
+            self.error(failures[0].kind, f"{not_there} not transferred, {in_place} in place and verified")
 
     def table(self, rows: Mapping[str, str]) -> None:
         """Names and values in two columns, for people."""

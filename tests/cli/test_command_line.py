@@ -300,6 +300,12 @@ def test_a_transfer_is_done_or_an_error() -> None:
     assert len(err.getvalue().splitlines()) == 11
     assert "20 files were not transferred, 2 are" in err.getvalue()
 
+    for good, summary in ((6, "1 file was not transferred, 6 are in place and verified"), (0, None)):
+        report, out, err = reporter(False)
+        report.transferred("sent", Outcome("dir", True, good, 3, 2, 1.0, "", failures[:1]), "you")
+        said = [line.partition("error: ")[2] for line in err.getvalue().splitlines()]
+        assert said == ["0 is there", *filter(None, [summary])]
+
 
 def test_a_receiver_tells_people_from_whom_a_file_came() -> None:
     report, out, _ = reporter(False)
