@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import signal
 import socket
@@ -11,10 +12,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
+import trio
 
+from netmesh_trio.addresses import HostPort
 from netmesh_trio.cli.commands import run
+from netmesh_trio.cli.output import Reporter
+from netmesh_trio.cli.runner import CommandError
+from netmesh_trio.cli.tunnel.endpoints import listen
+from netmesh_trio.cli.tunnel.gate import Gate
 from netmesh_trio.identity import Identity
 from tests.cli.program import Program, running
 
@@ -317,7 +325,7 @@ def test_a_port_in_use(stack: ExitStack, capsys: pytest.CaptureFixture[str]) -> 
     ("arguments", "words"),
     [
         (["expose", "ssh"], "Missing argument 'HOST:PORT'"),
-        (["expose", "ssh", "22"], "no port"),
+        (["expose", "ssh", "22"], "no host"),
         (["expose", "x" * 65, "127.0.0.1:22"], "1 to 64"),
         (["expose", "netmesh.ping", "127.0.0.1:22"], "'netmesh.' in front are taken"),
         (["expose", "ssh", "127.0.0.1:0"], "has the port 0"),
@@ -337,6 +345,41 @@ def test_a_host_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["forward", "198.51.100.1:0", ID, "thing"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert "give an address of this host" in line
+
+
+def test_a_name_of_which_this_host_has_one_address() -> None:
+    """As "localhost" stands for ::1 also where there is no IPv6."""
+
+    class Names(trio.abc.HostnameResolver):
+        async def getaddrinfo(self, host: Any, port: Any, *_: Any) -> Any:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in found]
+
+        async def getnameinfo(self, *_: Any) -> NoReturn:
+            raise NotImplementedError
+
+    async def main() -> None:
+        trio.socket.set_custom_hostname_resolver(Names())
+        async with listen(HostPort("name", 0)) as (listeners, bound):
+            assert len(listeners) == 1
+            assert [where.host for where in bound if isinstance(where, HostPort)] == ["127.0.0.1"]
+        del found[1:]
+        with pytest.raises(CommandError, match="give an address of this host"):
+            async with listen(HostPort("name", 0)):
+                raise AssertionError
+
+    found = ["198.51.100.1", "127.0.0.1", "198.51.100.2"]
+    trio.run(main)
+
+
+def test_what_a_tunnel_says_in_the_end() -> None:
+    out = io.StringIO()
+    gate = Gate(Reporter(stdout=out))
+    gate.done()
+    gate.refuse("busy", "why", "somebody", {})
+    gate.done()
+    first, last = (line for line in out.getvalue().splitlines() if line.startswith("done"))
+    assert first.startswith("done   0 connections, 0 bytes to the mesh")
+    assert last.startswith("done   0 connections, 1 failed, 0 bytes to the mesh")
 
 
 def programs_end(*programs: Program) -> None:

@@ -95,7 +95,7 @@ async def listen(where: Endpoint) -> AsyncIterator[tuple[list[trio.SocketListene
         if isinstance(where, UnixPath):
             listeners = [await _listen_unix(where.path)]
         else:
-            listeners = await trio.open_tcp_listeners(where.port, host=where.host)
+            listeners = await _listen_tcp(where)
     except OSError as error:
         raise CommandError("bind", f"cannot listen on {where}: {_advice(error)}") from None
     bound: list[Endpoint] = [where]
@@ -120,6 +120,29 @@ def _advice(error: OSError) -> str:
     if error.errno == errno.EADDRNOTAVAIL:
         return f"{reason}; give an address of this host, such as 127.0.0.1"
     return reason
+
+
+async def _listen_tcp(where: HostPort) -> list[trio.SocketListener]:
+    """Listen on those addresses of the name that this host has: "localhost" may stand for ::1, too, where there is no
+    IPv6."""
+    found = await trio.socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    listeners: list[trio.SocketListener] = []
+    missing: OSError | None = None
+    try:
+        for host in dict.fromkeys(str(entry[4][0]) for entry in found):
+            try:
+                listeners += await trio.open_tcp_listeners(where.port, host=host)
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+        if missing is not None and not listeners:
+            raise missing
+    except BaseException:  # also when cancelled: nobody else will close them
+        for listener in listeners:
+            listener.socket.close()
+        raise
+    return listeners
 
 
 async def _listen_unix(path: str) -> trio.SocketListener:

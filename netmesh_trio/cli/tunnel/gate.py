@@ -81,9 +81,10 @@ class Gate:
     def done(self) -> None:
         """The command is over."""
         connections = "1 connection" if self.opened == 1 else f"{self.opened:,} connections"
+        failed = f", {self.failed:,} failed" if self.failed else ""
         self._reporter.event(
             "done",
-            f"done   {connections}, {human_bytes(self.total.to_mesh)} to the mesh, "
+            f"done   {connections}{failed}, {human_bytes(self.total.to_mesh)} to the mesh, "
             f"{human_bytes(self.total.from_mesh)} from it, {self._reporter.seconds:.1f} s",
             connections=self.opened,
             failed=self.failed,
