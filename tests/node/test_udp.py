@@ -319,10 +319,12 @@ class Names(trio.abc.HostnameResolver):
     def __init__(self, *hosts: str) -> None:
         self.hosts = hosts
 
-    async def getaddrinfo(self, host: Any, port: Any, *_: Any) -> Any:
+    async def getaddrinfo(
+        self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+    ) -> Any:
         return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (each, port)) for each in self.hosts]
 
-    async def getnameinfo(self, *_: Any) -> NoReturn:
+    async def getnameinfo(self, sockaddr: object, flags: int) -> NoReturn:
         raise NotImplementedError
 
 
