@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 import netmesh_trio
@@ -58,6 +59,7 @@ async def running_node(
     brief: bool = False,
     nat: bool = True,
     announce: Callable[[Node], None] = lambda node: None,
+    patience: float | None = None,
 ) -> AsyncIterator[Node]:
     """Open the node that the options describe, answer pings, and report what changes, for the length of a block.
 
@@ -67,6 +69,7 @@ async def running_node(
     mesh; programs get ``ready`` when it is.  ``announce`` tells what else there is to tell then.
 
     ``brief`` leaves the node's addresses out of the line for people; without ``nat``, its NAT is not told.
+    ``patience``: the seconds after which a peer that does not answer counts as gone, if not the usual ones.
     """
     identity = options.load_identity()
     if options.bootstrap and all(uri.peer_id == identity.peer_id for uri in options.bootstrap):
@@ -84,6 +87,8 @@ async def running_node(
         # Several attempts fit into the time that there is: the last one's error says why.
         connect_timeout=5.0 if timeout is None else min(max(timeout * 0.8, 0.1), 5.0),
     )
+    if patience is not None:
+        config = attrs.evolve(config, dead_peer_timeout=patience)
     bind = _where_to_bind(options)
     with _key_in_use(options.identity, reporter):
         async with netmesh_trio.open_node(

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["expose", "forward"]
 
 _RESERVED = "netmesh."
+#: Seconds without an answer after which a connection is given up: a shell is to outlive a network that is away for a
+#: while, as it does over TCP alone.
+_PATIENCE = 60.0
 
 
 def _parse_endpoint(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
@@ -87,7 +90,9 @@ class _Expose:
 
         gate = Gate(self.reporter)
         try:
-            async with running_node(self.options, self.reporter, brief=True, announce=self._ready) as node:
+            async with running_node(
+                self.options, self.reporter, brief=True, announce=self._ready, patience=_PATIENCE
+            ) as node:
 
                 async def handle(stream: Stream) -> None:
                     with gate.passing():
@@ -179,7 +184,9 @@ class _Forward:
                         self._ready([str(address) for address in bound])
                     told.append(True)
 
-                async with running_node(self.options, self.reporter, brief=True, announce=announce) as node:
+                async with running_node(
+                    self.options, self.reporter, brief=True, announce=announce, patience=_PATIENCE
+                ) as node:
 
                     async def handle(local: trio.SocketStream) -> None:
                         with gate.passing():

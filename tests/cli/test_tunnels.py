@@ -9,14 +9,16 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 import trio
 
+import netmesh_trio
+from netmesh_trio import NodeConfig
 from netmesh_trio.addresses import HostPort
 from netmesh_trio.cli.commands import run
 from netmesh_trio.cli.output import Reporter
@@ -351,10 +353,12 @@ def test_a_name_of_which_this_host_has_one_address() -> None:
     """As "localhost" stands for ::1 also where there is no IPv6."""
 
     class Names(trio.abc.HostnameResolver):
-        async def getaddrinfo(self, host: Any, port: Any, *_: Any) -> Any:
+        async def getaddrinfo(
+            self, host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
+        ) -> Any:
             return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (each, port)) for each in found]
 
-        async def getnameinfo(self, *_: Any) -> NoReturn:
+        async def getnameinfo(self, sockaddr: object, flags: int) -> NoReturn:
             raise NotImplementedError
 
     async def main() -> None:
@@ -380,6 +384,23 @@ def test_what_a_tunnel_says_in_the_end() -> None:
     first, last = (line for line in out.getvalue().splitlines() if line.startswith("done"))
     assert first.startswith("done   0 connections, 0 bytes to the mesh")
     assert last.startswith("done   0 connections, 1 failed, 0 bytes to the mesh")
+
+
+@pytest.mark.parametrize("command", [["expose", "thing", "127.0.0.1:9"], ["forward", "127.0.0.1:0", ID, "thing"]])
+def test_both_ends_outlast_a_network_that_is_away_for_a_while(
+    command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[NodeConfig] = []
+
+    @asynccontextmanager
+    async def open_node(identity: Identity, *, config: NodeConfig, **_: object) -> AsyncGenerator[None, None]:
+        opened.append(config)
+        raise CommandError("test", "that is all")
+        yield
+
+    monkeypatch.setattr(netmesh_trio, "open_node", open_node)
+    assert run([*command, *LOOPBACK]) == 1
+    assert [config.dead_peer_timeout for config in opened] == [60.0]
 
 
 def programs_end(*programs: Program) -> None:
