@@ -296,6 +296,7 @@ class MeshUri:
 
     :raises AddressError: for port 0, more than 8 relays, a relay twice, a relay with relays, or a
         peer that is its own relay.
+    :raises TypeError: for anything but these types, as for text.
     """
 
     peer_id: PeerId
@@ -303,6 +304,14 @@ class MeshUri:
     via: tuple[MeshUri, ...] = ()
 
     def __attrs_post_init__(self) -> None:
+        if not isinstance(self.peer_id, PeerId):
+            given = type(self.peer_id).__name__
+            raise TypeError(f"the peer of a URI is a PeerId, not {given}; MeshUri.parse(...) reads text")
+        if self.address is not None and not isinstance(self.address, HostPort):
+            raise TypeError(f"the address of a URI is a HostPort or None, not {type(self.address).__name__}")
+        via: object = self.via
+        if not isinstance(via, tuple) or not all(isinstance(relay, MeshUri) for relay in via):
+            raise TypeError(f"the relays of a URI are a tuple of MeshUri, not {via!r}")
         if self.address is not None and not 1 <= self.address.port <= 65535:
             raise AddressError(f"{self.address} has the port 0: write the one the peer listens on")
         if len(self.via) > MAX_VIA:

@@ -6,6 +6,7 @@ copies a container, in one step, before it goes through it.
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING
 
 import trio
@@ -112,6 +113,7 @@ class Peer:
         Raises ServiceNotFoundError, PeerUnreachableError, SessionClosedError, NodeClosedError.
         """
         name = encode_service(service)
+        priority = operator.index(priority)
         if not 0 <= priority <= 7:
             raise ValueError(f"priority is {priority}; give 0 (last) to 7 (first)")
         await trio.lowlevel.checkpoint()

@@ -272,6 +272,7 @@ class Stream(trio.abc.HalfCloseableStream):
 
         Codes from 0xFFFFFF00 up are the library's.
         """
+        code = operator.index(code)
         if not 0 <= code <= 0xFFFF_FFFF:
             raise ValueError("a code is a number from 0 to 0xFFFFFFFF")
         self._closed = True

@@ -155,6 +155,9 @@ async def test_bad_priority(mesh: Mesh, autojump_clock: trio.testing.MockClock) 
     peer = await connect(mesh.a, mesh.b)
     with pytest.raises(ValueError, match="priority"):
         await peer.open_stream("echo", priority=8)
+    for wrong in ("7", 1.5):
+        with pytest.raises(TypeError, match="integer"):
+            await peer.open_stream("echo", priority=wrong)  # type: ignore[arg-type]
 
 
 async def test_name_in_use(mesh: Mesh, autojump_clock: trio.testing.MockClock) -> None:

@@ -251,6 +251,10 @@ async def test_code_must_fit(mesh: Mesh, autojump_clock: trio.testing.MockClock)
     async with stream_pair(mesh.a, mesh.b) as (near, _):
         with pytest.raises(ValueError):
             near.reset(1 << 32)
+        for wrong in ("7", 7.5):
+            with pytest.raises(TypeError, match="integer"):
+                near.reset(wrong)  # type: ignore[arg-type]
+        await near.send_all(b"still there")
         with pytest.raises(ValueError):
             await near.receive_some(0)
 

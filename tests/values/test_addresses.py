@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -427,3 +428,19 @@ def test_a_mistyped_character_in_a_peer_id_is_caught(uri: MeshUri, data: st.Data
 def test_relays_with_relays_are_refused() -> None:
     with pytest.raises(AddressError, match="has relays of its own: leave them out"):
         MeshUri(A, None, (MeshUri(B, None, (MeshUri(C),)),))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (("netmesh://x",), r"the peer of a URI is a PeerId, not str; MeshUri\.parse\(\.\.\.\) reads text"),
+        ((A, ("203.0.113.7", 4650)), "a HostPort or None, not tuple"),
+        ((A, "203.0.113.7:4650"), "a HostPort or None, not str"),
+        ((A, None, [MeshUri(B)]), "a tuple of MeshUri, not "),
+        ((A, None, (B,)), "a tuple of MeshUri, not "),
+    ],
+)
+def test_what_is_no_part_of_a_uri_is_refused(parts: tuple[Any, ...], message: str) -> None:
+    """It would be found out later, where it ends the node."""
+    with pytest.raises(TypeError, match=message):
+        MeshUri(*parts)
