@@ -333,6 +333,8 @@ class MeshUri:
         quoted = f"URI {_quote(text)}"
         if len(text) > _MAX_URI:
             raise AddressError(f"{quoted} is longer than {_MAX_URI} characters: leave out relays")
+        if f",{_SCHEME}" in text:
+            raise AddressError(f"{quoted} is several in one: give one at a time, or in a variable with blanks between")
         if not text.startswith(_SCHEME):
             raise AddressError(f"{quoted} does not begin with {_SCHEME!r}: put that in front")
         rest = text[len(_SCHEME) :]

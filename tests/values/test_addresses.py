@@ -372,6 +372,7 @@ MISTYPED = str(A)[:-1] + ("a" if str(A)[-1] != "a" else "b")
         (f"netmesh://{A}@1.2.3.4:5\n", "digits only"),
         (f"netmesh://{A}@1.2.3.4:5/", "has a '/' after the peer: leave it"),
         (f"netmesh://{A}/", "has a '/' after the peer: leave it"),
+        (f"netmesh://{A}@1.2.3.4:5,netmesh://{B}@1.2.3.4:6", "is several in one: give one at a time"),
         (f"netmesh://{A}#x", "has a '#': leave it and what follows out"),
         (f"netmesh://{A}?", "after the '\\?' is not understood: only via=PEER"),
         (f"netmesh://{A}?via", "peer id is missing"),
