@@ -97,7 +97,7 @@ def gone(error: BaseException | None, progress: Progress) -> NetmeshError:
     return TransferError(
         "peer-gone",
         f"the peer went away{how} after {progress.done:,} of {progress.total:,} bytes; "
-        "send again and it goes on from there",
+        "send again and it goes on with what has not arrived",
     )
 
 
