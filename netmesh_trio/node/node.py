@@ -424,8 +424,11 @@ async def open_node(
         except BaseExceptionGroup as group:
             if of_block is not None:
                 raise of_block  # noqa: B904 - the group is its context
-            if len(group.exceptions) == 1:
-                lone = group.exceptions[0]
+            # a Ctrl-C, too, which may come in a task of the node that has a nursery of its own
+            lone: BaseException = group
+            while isinstance(lone, BaseExceptionGroup) and len(lone.exceptions) == 1:
+                lone = lone.exceptions[0]
+            if lone is not group:
                 raise lone from lone.__cause__
             raise
         if of_block is not None:

@@ -222,7 +222,7 @@ async def test_a_task_of_the_node_fails(
     async with VirtualInternet() as net:
         host = net.host("a", ONE)
 
-        async def run(of_ours: type[BaseException], of_block: type[BaseException] | None) -> None:
+        async def run(of_ours: type[BaseException] | BaseException, of_block: type[BaseException] | None) -> None:
             async with open_node(Identity.generate(), (ONE, 1), network=host) as a:
 
                 def fail(*args: object) -> int:
@@ -239,6 +239,10 @@ async def test_a_task_of_the_node_fails(
         for kind in (Mine, KeyboardInterrupt):
             with no_leaks(net), pytest.raises(kind):
                 await run(kind, None)
+        # nor is that in one of a nursery in a nursery, as when a Ctrl-C comes there
+        for kind in (Mine, KeyboardInterrupt):
+            with no_leaks(net), pytest.raises(kind):
+                await run(BaseExceptionGroup("of a nursery", [kind()]), None)
         # while the program fails, too: its exception comes out
         with no_leaks(net), pytest.raises(Mine):
             await run(RuntimeError, Mine)
