@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import click
 
 from netmesh_trio.cli.options import FilePath, NodeOptions, from_option, node_options, parse_peer, timeout_option
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from netmesh_trio import Node, Stream
     from netmesh_trio.addresses import MeshUri
-    from netmesh_trio.cli.transfer import Outcome, Progress, Store
+    from netmesh_trio.cli.transfer import Outcome, Progress, Source, Store
     from netmesh_trio.cli.transfer.outcome import ProgressHook
     from netmesh_trio.identity import PeerId
 
@@ -40,9 +41,9 @@ def send(reporter: Reporter, path: Path, peer: PeerId | MeshUri, timeout: float,
     """Send a file or a directory to a peer.
 
     PEER, a peer id or netmesh:// URI, runs "netmesh-trio receive".
-    Done means that every file is in place there with the right hash.  After an interruption the
-    same command goes on where it stopped.  Symbolic links and special files are left out, and
-    named.
+    Done means that every file is in place there with the right hash.  When the peer goes away in
+    the middle, it is waited for.  After an interruption the same command goes on where it stopped.
+    Symbolic links and special files are left out, and named.
 
     \b
     Examples:
@@ -57,20 +58,17 @@ def send(reporter: Reporter, path: Path, peer: PeerId | MeshUri, timeout: float,
 async def _send(reporter: Reporter, path: Path, target: PeerId | MeshUri, timeout: float, options: NodeOptions) -> bool:
     import trio
 
-    from netmesh_trio.cli.progress import show_progress
     from netmesh_trio.cli.runner import CommandError
-    from netmesh_trio.cli.session import open_stream, peer_id_of, running_node
-    from netmesh_trio.cli.transfer import Source, send_files
+    from netmesh_trio.cli.session import peer_id_of, running_node
+    from netmesh_trio.cli.transfer import Source
     from netmesh_trio.errors import ServiceNotFoundError
 
     source = await trio.to_thread.run_sync(Source.scan, path)
     peer_id = peer_id_of(target)
     async with running_node(options, reporter, timeout=timeout, brief=True) as node:
+        sending = _Sending(node, reporter, path, target, timeout, options)
         try:
-            stream = await open_stream(node, target, FILES_SERVICE, timeout, options, reporter)
-            async with stream:
-                with show_progress(reporter, "sending") as hook:
-                    outcome = await _patiently(reporter, hook, lambda hook: send_files(stream, source, hook))
+            outcome = await sending.run(source)
         except ServiceNotFoundError as error:
             raise CommandError(
                 error.kind,
@@ -78,6 +76,66 @@ async def _send(reporter: Reporter, path: Path, target: PeerId | MeshUri, timeou
             ) from None
     reporter.transferred("sent", outcome, str(peer_id))
     return not outcome.failures
+
+
+@attrs.define
+class _Sending:
+    """A transfer, begun anew when the peer went away in the middle and comes back: it goes on with what is missing."""
+
+    node: Node
+    reporter: Reporter
+    path: Path
+    target: PeerId | MeshUri
+    timeout: float
+    options: NodeOptions
+    moved: int = 0
+    """Bytes of content that the present attempt has carried so far."""
+
+    async def run(self, source: Source) -> Outcome:
+        """Send it.  TransferError ``peer-gone`` when the peer does not come back in time."""
+        import trio
+
+        from netmesh_trio.cli.session import open_stream
+        from netmesh_trio.cli.transfer import Source, TransferError
+        from netmesh_trio.errors import PeerUnreachableError, ServiceNotFoundError
+
+        start = trio.current_time()
+        before = 0
+        gone: TransferError | None = None
+        while True:
+            try:
+                stream = await open_stream(
+                    self.node, self.target, FILES_SERVICE, self.timeout, self.options, self.reporter
+                )
+            except (PeerUnreachableError, ServiceNotFoundError):
+                if gone is None:
+                    raise
+                raise gone from None
+            try:
+                outcome = await self._attempt(stream, source)
+            except TransferError as error:
+                if error.kind != "peer-gone" or not self.moved:
+                    raise
+                gone = error
+                before += self.moved
+                self.reporter.note(f"the peer went away; waiting up to {self.timeout:g} s for it, to go on then")
+                source = await trio.to_thread.run_sync(Source.scan, self.path)
+                continue
+            return attrs.evolve(outcome, moved=before + outcome.moved, seconds=trio.current_time() - start)
+
+    async def _attempt(self, stream: Stream, source: Source) -> Outcome:
+        from netmesh_trio.cli.progress import show_progress
+        from netmesh_trio.cli.transfer import send_files
+
+        self.moved = 0
+        async with stream:
+            with show_progress(self.reporter, "sending") as hook:
+
+                def note(progress: Progress) -> None:
+                    self.moved = progress.moved
+                    hook(progress)
+
+                return await _patiently(self.reporter, note, lambda moved: send_files(stream, source, moved))
 
 
 async def _patiently(

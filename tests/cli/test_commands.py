@@ -113,11 +113,12 @@ def test_a_receiver_that_dies_in_the_middle(tmp_path: Path) -> None:
     receiving = ("receive", tmp_path / "in", *LOOPBACK, "--identity", tmp_path / "key")
     with running(*receiving) as receive:
         (uri,) = receive.wait_for("ready")["addresses"]
-        with running("send", tmp_path / "big", uri, *LOOPBACK) as send:
+        with running("send", tmp_path / "big", uri, *LOOPBACK, "--timeout", 2) as send:
             while not partial_bytes(tmp_path / "in"):
                 time.sleep(0.01)
             receive.process.kill()
             assert send.finish() == 1
+            assert "waiting up to 2 s for it" in send.errors
             *_, last = send.errors.splitlines()
             assert "went away" in last
             assert "goes on with what has not arrived" in last  # what was sent may be under way
@@ -132,6 +133,27 @@ def test_a_receiver_that_dies_in_the_middle(tmp_path: Path) -> None:
             done = send.last("done")
             assert done["hash"] == digest
             assert done["moved"] <= 150_000_000 - kept
+
+
+def test_a_receiver_that_dies_and_comes_back(tmp_path: Path) -> None:
+    """The sender waits for it, and sends what is missing."""
+    digest = content(tmp_path / "big", 150_000_000)
+    receiving = ["receive", tmp_path / "in", "--identity", tmp_path / "key"]
+    with running(*receiving, *LOOPBACK) as receive:
+        (uri,) = receive.wait_for("ready")["addresses"]
+        port = uri.rpartition(":")[2]
+        with running("send", tmp_path / "big", uri, *LOOPBACK) as send:
+            while not partial_bytes(tmp_path / "in"):
+                time.sleep(0.01)
+            receive.process.kill()
+            receive.process.wait()
+            kept = partial_bytes(tmp_path / "in")
+            with running(*receiving, "--bind", f"127.0.0.1:{port}") as again:
+                assert again.wait_for("done")["hash"] == digest
+                assert again.last("done")["moved"] <= 150_000_000 - kept
+            assert send.finish() == 0, send.errors
+            assert send.last("done")["hash"] == digest
+            one_line(send, "the peer went away; waiting up to 30 s for it")
 
 
 def partial_bytes(inbox: Path) -> int:
