@@ -127,15 +127,18 @@ class Delivery:
         """Send again what is lost by now, and tell congestion control."""
         session = self._session
         top = -1
+        waiting = 0
         for path in session.paths.values():
             path.loss_time = _INFINITY
             if path.largest_acked > top:
                 top = path.largest_acked
+            if path.eliciting_in_flight:
+                waiting += 1
         records = session.sent.records
         if not records or records[0].first > top:
             return
         per_path: dict[Path, list[Sent]] = {}
-        for record in session.sent.detect_lost(top, now):
+        for record in session.sent.detect_lost(top, now, waiting):
             record.path.eliciting_in_flight -= record.count
             if self._send_again(record, now):
                 per_path.setdefault(record.path, []).append(record)

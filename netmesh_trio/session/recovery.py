@@ -7,7 +7,9 @@ is missing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from ..paths.path import Path
 from .send_stream import SendStream
@@ -15,6 +17,8 @@ from .send_stream import SendStream
 __all__ = ["Control", "FrameRecord", "LostLately", "Reset", "Sent", "SentPackets", "Stop", "StreamData", "Window"]
 
 _MAX_LOST_LATELY = 64
+
+_last: Callable[[Sent], int] = attrgetter("last")
 
 
 class StreamData:
@@ -175,23 +179,31 @@ class SentPackets:
             del records[i:j]
         return taken
 
-    def detect_lost(self, top: int, now: float) -> list[Sent]:
+    def detect_lost(self, top: int, now: float, waiting: int) -> list[Sent]:
         """Take out what counts as lost now, and lower each path's next loss time to when more would.
 
-        ``top`` is the largest packet number acknowledged on any path.
+        ``top`` is the largest packet number acknowledged on any path, ``waiting`` on how many paths something is under
+        way.
 
         Numbers are compared within a path only: two paths reorder each other all the time.
         """
         lost: list[Sent] = []
         kept: list[Sent] = []
+        # Of one path, numbers and times only grow: behind the first that is not lost nothing is.  A peer that
+        # acknowledges every other packet leaves thousands of records, not to be gone through for each of its words.
+        settled: set[Path] = set()
         stop = 0
         for record in self.records:
-            if record.first > top:
+            if record.first > top or len(settled) >= waiting:
                 break
             stop += 1
             path = record.path
+            if path in settled:
+                kept.append(record)
+                continue
             if record.first > path.largest_acked:
                 kept.append(record)
+                settled.add(path)
                 continue
             deadline = record.time + path.rtt.loss_delay(path.patience)
             if deadline <= now or record.last <= path.largest_acked - path.packet_threshold:
@@ -202,9 +214,11 @@ class SentPackets:
                 kept.append(record.split(path.largest_acked - path.packet_threshold + 1))
                 lost.append(record)
                 path.loss_time = min(path.loss_time, deadline)
+                settled.add(path)
                 continue
             path.loss_time = min(path.loss_time, deadline)
             kept.append(record)
+            settled.add(path)
         if lost:
             self.records[:stop] = kept
         return lost
@@ -239,16 +253,13 @@ class LostLately:
     def take(self, runs: Sequence[tuple[int, int]]) -> list[tuple[Sent, bool]]:
         """Take out what ``runs`` (newest first) acknowledges, even in part; with whether it is all of it."""
         found: list[tuple[Sent, bool]] = []
-        kept: list[Sent] = []
-        i = 0
-        for record in reversed(self.records):
-            while i < len(runs) and runs[i][0] > record.last:
-                i += 1
-            if i < len(runs) and runs[i][1] >= record.first:
-                found.append((record, runs[i][0] <= record.first and runs[i][1] >= record.last))
-            else:
-                kept.append(record)
-        if found:
-            kept.reverse()
-            self.records = kept
+        records = self.records
+        for first, last in runs:
+            low = bisect_left(records, first, key=_last)
+            high = low
+            while high < len(records) and records[high].first <= last:
+                high += 1
+            if high > low:
+                found += [(each, first <= each.first and last >= each.last) for each in reversed(records[low:high])]
+                del records[low:high]
         return found

@@ -8,6 +8,7 @@ import pytest
 
 from netmesh_trio.addresses import Address
 from netmesh_trio.paths.path import Path
+from netmesh_trio.paths.rtt import RttEstimator
 from netmesh_trio.session.recovery import LostLately, Sent, SentPackets
 from netmesh_trio.session.send_stream import SendStream
 
@@ -72,7 +73,7 @@ def test_runs_keep_the_same_books_as_packets(seed: int) -> None:
             for path in paths:
                 path.loss_time = float("inf")
             top = max(p.largest_acked for p in paths)
-            lost = expand(sent.detect_lost(top, now), paths)
+            lost = expand(sent.detect_lost(top, now, len({p[0] for p in model.values()})), paths)
             expected = {}
             times = [float("inf")] * 2
             for n, packet in model.items():
@@ -101,6 +102,43 @@ def test_runs_keep_the_same_books_as_packets(seed: int) -> None:
             oldest = sent.oldest(path)
             numbers = [n for n, p in model.items() if p[0] == which]
             assert (oldest.first if oldest else None) == (min(numbers) if numbers else None)
+
+
+def test_what_is_not_lost_is_not_gone_through_for_every_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who acknowledges every other packet, and has shown that the network reorders, leaves thousands of records."""
+    paths = [Path((0, Address("192.0.2.1", i + 1)), via=None, mtu_limit=1400, now=0.0) for i in range(2)]
+    for path in paths:
+        path.rtt.sample(10.0, 0.0)
+        path.packet_threshold = 4096
+    sent = SentPackets()
+    sent.records = [Sent(n, n, 1200, paths[n == 1], 1.0, None, 0, 0, ()) for n in range(4000)]
+    looked = 0
+    loss_delay = RttEstimator.loss_delay
+
+    def counted(rtt: RttEstimator, patience: float) -> float:
+        nonlocal looked
+        looked += 1
+        return loss_delay(rtt, patience)
+
+    monkeypatch.setattr(RttEstimator, "loss_delay", counted)
+    for n in range(3, 4000, 2):
+        sent.acknowledge([(n, n)])
+        paths[0].largest_acked = n
+        assert sent.detect_lost(n, 1.5, waiting=2) == []
+    assert looked <= 2000
+    assert len(sent.records) == 2001
+    assert len(sent.detect_lost(3999, 100.0, waiting=2)) == 2000
+    assert [record.first for record in sent.records] == [1]
+
+
+def test_late_acknowledgements_of_nothing_that_was_lost_leave_the_books_alone() -> None:
+    path = Path((0, Address("192.0.2.1", 1)), via=None, mtu_limit=1400, now=0.0)
+    lately = LostLately()
+    lately.add([Sent(n, n + 1, 1400, path, 0.0, None, 0, 0, ()) for n in range(0, 40, 4)])
+    assert lately.take([(42, 50), (38, 39), (2, 3)]) == []
+    assert len(lately.records) == 10
+    found = lately.take([(36, 36), (9, 12), (8, 8)])
+    assert [(record.first, whole) for record, whole in found] == [(36, False), (12, False), (8, False)]
 
 
 def test_what_was_taken_for_lost_and_arrives() -> None:
