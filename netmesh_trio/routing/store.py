@@ -27,6 +27,11 @@ from netmesh_trio.routing.shares import Shares
 
 __all__ = ["AnnouncementStore", "Decision", "StoreLimits", "StoreStats", "Verdict"]
 
+# For so many seconds another copy of an announcement may show that the first one lied about its age or way; by so much.
+_IMPROVED_FOR = 30.0
+_MUCH_YOUNGER = 5.0
+_FAR = MAX_ANNOUNCEMENT_HOPS // 2
+
 
 class Verdict(enum.Enum):
     """What became of an announcement that came in."""
@@ -108,6 +113,8 @@ class _Entry:
     """Whose place it takes."""
     rank: float
     """Like *until*, but for no longer than others ask for: the lower goes first."""
+    first: float
+    """When the first copy of it came."""
 
     def age(self, now: float) -> float:
         return self.envelope.age + max(0.0, now - self.received)
@@ -115,6 +122,22 @@ class _Entry:
 
 def _until(entry: _Entry) -> float:
     return entry.until
+
+
+def _improves(envelope: Envelope, known: _Entry, now: float) -> bool:
+    """Whether a copy of what is known tells of much less age, or of much fewer hops, than the first did.
+
+    Neither is signed: whoever passes an announcement on can say that it is nearly over, or has gone far, and who is
+    quick could so keep it from others.  The copies of honest nodes come within seconds, and what they say differs by
+    less.  What is said is halved each time, so it is not passed on often.
+    """
+    announcement = known.envelope.announcement
+    if announcement.is_withdrawal or now - known.first > _IMPROVED_FOR or envelope.age >= announcement.lifetime_s:
+        return False
+    age = known.envelope.age
+    younger = age - envelope.age >= _MUCH_YOUNGER and 2 * envelope.age <= age
+    hops = known.envelope.hops
+    return younger or (hops >= _FAR and 2 * envelope.hops <= hops and known.shelf != _TOMBSTONES)
 
 
 def _farthest(entry: _Entry) -> tuple[int, float]:
@@ -223,6 +246,8 @@ class AnnouncementStore:
         known = self._entries.get(origin)
         if known is not None and announcement.sequence <= known.envelope.announcement.sequence:
             if envelope.body == known.envelope.body:
+                if _improves(envelope, known, now):
+                    return self._improve(envelope, known, now, share)
                 self._vouch(known, share)
                 return Decision(verdict=Verdict.DUPLICATE)
             # The origin restarted and counts from below (or made two with one number): let it know.
@@ -257,9 +282,23 @@ class AnnouncementStore:
             self._evicted += 1
         if known is not None:
             self._drop(known)
-        self._keep(_Entry(envelope, now, until, shelf, bucket, share, rank))
+        self._keep(_Entry(envelope, now, until, shelf, bucket, share, rank, now))
         self.graph.update(announcement)
         return Decision(verdict=Verdict.NEW, forward=envelope.passed_on(envelope.age))
+
+    def _improve(self, envelope: Envelope, known: _Entry, now: float, share: Hashable) -> Decision:
+        """Another copy has spent much less: take that instead, and pass it on.  The signature was checked."""
+        announcement = known.envelope.announcement
+        age = min(envelope.age, known.age(now))
+        until = now - age + announcement.lifetime_s
+        rank = now - age + min(announcement.lifetime_s, self.limits.rank_lifetime)
+        better = attrs.evolve(known.envelope, age=age, hops=min(envelope.hops, known.envelope.hops))
+        if known.shelf != _TOMBSTONES:
+            share = known.share
+        self._drop(known)
+        self._keep(_Entry(better, now, until, better.hops, known.bucket, share, rank, known.first))
+        self.graph.update(announcement)
+        return Decision(verdict=Verdict.NEW, forward=better.passed_on(age))
 
     def _judge_own(self, envelope: Envelope, neighbor: PeerId, now: float) -> Decision:
         sequence = envelope.announcement.sequence

@@ -375,6 +375,61 @@ def test_a_busy_origin_does_not_grow_the_heaps() -> None:
     assert sum(len(shelf._heap) for shelf in (*table._shelves, *table._shared.values())) < 90
 
 
+def test_who_passes_on_quickly_does_not_end_what_others_say() -> None:
+    """Age and hops are not signed: a liar says that it is nearly over, and an honest copy comes a moment later."""
+    table = store()
+    lie = table.accept(far(2, 1, hops=1, age=99.9), B, 0.0)
+    assert lie.verdict is Verdict.NEW
+    truth = table.accept(far(2, 1, hops=2, age=0.1), C, 0.05)
+    assert truth.verdict is Verdict.NEW
+    assert truth.forward is not None
+    assert truth.forward.age == pytest.approx(0.1)
+    assert table.accept(far(2, 1, hops=2, age=0.1), C, 0.06).verdict is Verdict.DUPLICATE
+    table.expire(50.0)
+    assert table.get(A) is not None
+    envelope = table.envelope(A, 50.0)
+    assert envelope is not None
+    assert envelope.age == pytest.approx(0.1 + 49.95)
+    assert table.expire(101.0) == [A]
+    # what is over stays over, whatever a copy says
+    assert table.accept(far(2, 1), C, 101.0).verdict is Verdict.DUPLICATE
+
+
+def test_a_lie_about_the_age_that_has_come_true_is_corrected_too() -> None:
+    table = store()
+    table.accept(far(2, 1, hops=1, age=99.9), B, 0.0)
+    assert table.expire(1.0) == [A]
+    assert table.get(A) is None
+    assert table.accept(far(2, 1, hops=2, age=0.5), C, 1.5).verdict is Verdict.NEW
+    assert table.get(A) is not None
+    assert len(table.graph.live) == table.stats().live == 1
+
+
+def test_who_passes_on_quickly_does_not_keep_others_from_passing_on() -> None:
+    table = store()
+    assert table.accept(far(2, 1, hops=16), B, 0.0).forward is None
+    truth = table.accept(far(2, 1, hops=2), C, 0.05)
+    assert truth.forward is not None
+    assert truth.forward.hops == 3
+    # a shorter way of the ordinary sort is no news
+    assert table.accept(far(2, 1, hops=1), B, 0.1).verdict is Verdict.DUPLICATE
+
+
+def test_lies_about_the_age_are_not_passed_on_often() -> None:
+    table = store()
+    table.accept(far(2, 1, age=99.9), B, 0.0)
+    ages = [table.accept(far(2, 1, age=99.9 - n * 0.1), B, n * 0.01).verdict for n in range(1, 999)]
+    assert ages.count(Verdict.NEW) <= 7
+    assert table.stats().verified == 1
+
+
+def test_a_withdrawal_is_not_revived_by_a_younger_copy() -> None:
+    table = store()
+    table.accept(attrs.evolve(signed(2, 2, 0), hops=1, age=50.0), B, 0.0)
+    assert table.accept(attrs.evolve(signed(2, 2, 0), hops=1, age=0.0), C, 0.0).verdict is Verdict.DUPLICATE
+    assert table.get(A) is None
+
+
 @given(
     st.lists(
         st.tuples(st.integers(2, 8), st.integers(0, 3), st.sampled_from([0, 5, 20]), st.integers(1, 3)),
