@@ -16,6 +16,7 @@ from ..addresses import Address
 from ..events import PathKind
 from ..identity import PeerId
 from ..paths.path import Path
+from ..routing.announcements import TAG_NAT_TRAVERSAL
 from ..routing.store import AnnouncementStore
 from ..traversal.budgets import WindowBudget
 from ..traversal.candidates import Interface, Surroundings, gather, select
@@ -169,6 +170,7 @@ class Rendezvous:
             observed=path.address,
             announced=announced,
             rtt=path.rtt.smoothed if path.rtt.samples else None,
+            takes_part=known is not None and TAG_NAT_TRAVERSAL in known.tags,
         )
 
     def _on_introduce(self, live: LiveSession, message: PunchIntroduce) -> None:
@@ -314,7 +316,7 @@ class Rendezvous:
         if not self._takes_part:
             raise UnsupportedError("this node was told to stay on the relay")
         known = self._store.get(live.peer.peer_id)
-        if known is not None and "nat-traversal" not in known.tags:
+        if known is not None and TAG_NAT_TRAVERSAL not in known.tags:
             raise UnsupportedError("the peer does not take part in the search for shorter paths")
         self._interfaces_until = -1.0  # an attempt of ours may follow a change of them
         attempt = _Attempt(self._engine.random_bytes(PUNCH_ID_SIZE), live)

@@ -30,6 +30,8 @@ class Seen:
     """The reflex address, of the family of ``observed``, that the peer announces."""
     rtt: float | None = None
     """Round-trip time of their session in seconds."""
+    takes_part: bool = True
+    """Whether it announces that it looks for direct paths.  Where a node is that does not, nobody is told."""
 
 
 @attrs.frozen
@@ -105,7 +107,7 @@ class Coordinator:
         target = None if request.target == requester else lookup(request.target)
         if target is None:
             return self._reject(request, RejectReason.NO_SESSION)
-        if target.observed is None or not _same_realm(asking.observed, target.observed):
+        if target.observed is None or not target.takes_part or not _same_realm(asking.observed, target.observed):
             return self._reject(request, RejectReason.UNKNOWN_REFLEX)
         reflex = target.observed
         if target.announced is not None and target.announced.host == target.observed.host:

@@ -68,7 +68,8 @@ class RejectReason(str, enum.Enum):
     RATE_LIMITED = "rate-limited"
     """The requester asked too often."""
     UNKNOWN_REFLEX = "unknown-reflex"
-    """The coordinator does not see from outside where one of the two is, or not in the family of the other."""
+    """The coordinator does not see from outside where one of the two is, or not in the family of the other, or the
+    target does not take part."""
     NO_SESSION = "no-session"
     """The coordinator has no session with the target."""
     ADDRESS_MISMATCH = "address-mismatch"

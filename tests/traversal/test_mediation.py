@@ -79,6 +79,7 @@ PRIVATE = Address("192.168.1.5", 2000)
         (B, A_SEEN, {B: KNOWN[B]}, RejectReason.UNKNOWN_REFLEX),
         (B, A_SEEN, {A: Seen(None), B: KNOWN[B]}, RejectReason.UNKNOWN_REFLEX),
         (B, A_SEEN, {A: KNOWN[A], B: Seen(None)}, RejectReason.UNKNOWN_REFLEX),
+        (B, A_SEEN, {A: KNOWN[A], B: Seen(B_SEEN, takes_part=False)}, RejectReason.UNKNOWN_REFLEX),
         # each is seen in another family: neither sends from where the other would send to
         (B, A_SEEN, {A: KNOWN[A], B: Seen(Address("2001:db8::9", 2000))}, RejectReason.UNKNOWN_REFLEX),
         # the target is in the coordinator's own network, and the requester is not

@@ -496,3 +496,24 @@ async def test_a_coordinator_that_meddles_with_introductions(
         lab.check_clean()
         await works(lab)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("hidden", [NodeConfig(traversal=TraversalConfig(enabled=False)), NodeConfig(direct=False)])
+async def test_nobody_is_told_where_a_node_is_that_stays_on_relays(
+    hidden: NodeConfig, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A coordinator sees the address of every neighbor; those that take no part keep it from all others."""
+    async with open_lab(config_a=MANUAL, config_b=hidden) as lab:
+        relay = lab.relays[0]
+        told: list[object] = []
+        lab.a.rendezvous._on_introduce = lambda _, message: told.append(message)  # type: ignore[method-assign]
+        seen = relay.peer(lab.a).live
+        assert seen is not None
+        assert seen.session.path is not None
+        reflex = seen.session.path.address
+        assert reflex is not None
+        say(lab.a, relay, PunchRequest(bytes(8), lab.b.node.peer_id, reflex))
+        await trio.sleep(2)
+        assert told == []
+        assert relay.rendezvous._coordinator.introduced == 0
+        assert relay.rendezvous._coordinator.rejected[RejectReason.UNKNOWN_REFLEX] == 1
