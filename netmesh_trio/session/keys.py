@@ -42,7 +42,7 @@ SealInto = Callable[[bytes, bytes | bytearray | memoryview, None, memoryview], o
 _AES_PACKETS = 1 << 22
 _CHACHA_PACKETS = 1 << 62
 
-#: Renewals that the answering side puts up with: so many at once, and then one for each so many seconds or packets.
+#: Renewals that either side puts up with: so many at once, and then one for each so many seconds or packets.
 #: By time, the shortest interval that a node can be given is one second; by count they are due after many more packets.
 _RENEWALS = 32
 _RENEWAL_SECONDS = 0.5
@@ -168,9 +168,9 @@ class KeyRing:
         return _REKEY.pack(self.generation, public)
 
     def check_rate(self, now: float, packets: int) -> None:
-        """Count an answered renewal, ``packets`` having come in so far.
+        """Count a renewal that was begun or answered, ``packets`` having come in so far.
 
-        :raises DecodeError: there were too many: each costs the answering side three scalar multiplications.
+        :raises DecodeError: there were too many: each costs either side three scalar multiplications.
         """
         # a clock that goes by seconds and by packets
         if not self._limit.take(now / _RENEWAL_SECONDS + packets / _RENEWAL_PACKETS):

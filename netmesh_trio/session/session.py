@@ -18,6 +18,7 @@ from ..identity import PeerId
 from ..paths.choice import choose_path
 from ..paths.path import Path, PathKey, PathKind
 from ..wire import frames
+from ..wire.errors import DecodeError
 from ..wire.hello import Hello
 from ..wire.packets import BASE_DATAGRAM_SIZE, DATA_OVERHEAD
 from .acks import AckTracker
@@ -629,4 +630,10 @@ class Session:
             )
             message = self.keys.start_renewal()
             if message is not None:
+                try:
+                    # a peer that jumps ahead with its packet numbers makes a renewal due with every packet
+                    self.keys.check_rate(now, self.stats.packets_received)
+                except DecodeError as error:
+                    self.fail(str(error), now)
+                    return
                 self.queue_rekey(message)

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from netmesh_trio.addresses import Address
+from netmesh_trio.buckets import TokenBucket
 from netmesh_trio.session.events import Closed, PathSuspect, StreamArrived, StreamStopped
 from netmesh_trio.session.session import Session, SessionTimes
 from netmesh_trio.wire import frames
@@ -91,6 +92,19 @@ def test_keys_that_are_renewed_without_end_end_the_session() -> None:
     pair = Pair(wire=Wire(delay=0.001))
     assert renew_in_haste(pair, 1000, 0.03) < 60
     assert pair.b.closed == Closed("protocol", "REKEY too often")
+
+
+def test_packet_numbers_that_jump_do_not_have_keys_renewed_without_end() -> None:
+    """The side that opened the session renews them by the peer's packet numbers, too."""
+    pair = Pair(wire=Wire(delay=0.001))
+    pair.run(1.0)
+    pair.b.keys._limit = TokenBucket(1e9, 1e9)
+    for _ in range(1000):
+        pair.b.out.next_number += 1 << 28
+        pair.b.ping()
+        pair.run(pair.now + 0.02)
+    assert pair.a.keys.renewals < 120
+    assert pair.a.closed == Closed("protocol", "REKEY too often")
 
 
 def test_keys_may_be_renewed_as_often_as_any_node_does() -> None:
