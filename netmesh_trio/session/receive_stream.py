@@ -12,6 +12,10 @@ __all__ = ["PieceBudget", "ReceiveStream"]
 # In-order pieces below this size are gathered: objects would cost more than the bytes in them.
 _SMALL = 256
 _GATHER = 4096
+# Runs that one stream holds with something missing before each, whatever its window: to put one more among them takes
+# the longer the more there are.  Of a larger window packets of some size leave no more than this part.
+_RUNS = 8192
+_RUNS_PART = 2048
 
 
 class PieceBudget:
@@ -130,6 +134,8 @@ class ReceiveStream:
         return grown
 
     def _charge(self, pieces: int) -> None:
+        if len(self._held) > max(_RUNS, self.window // _RUNS_PART):
+            raise DecodeError("stream in too many pieces")
         budget = self._budget
         budget.used += pieces - self._charged
         self._charged = pieces

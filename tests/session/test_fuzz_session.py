@@ -204,6 +204,22 @@ def test_tiny_fragments_do_not_take_much_more_than_the_window(gap: int) -> None:
     assert gap == 0 or pair.b.closed is not None
 
 
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_stream_full_of_gaps_ends_the_session(stopped: bool) -> None:
+    """From the last to the first, so that each piece goes in front of all others."""
+    pair = Pair()
+    feed(pair, stream(0, 200_000, b""))
+    if stopped:
+        pair.b.stop_stream(0, 1)
+    for i in range(9000):
+        feed(pair, stream(0, 100_000 - 2 * i, b"x"))
+        if pair.b.closed is not None:
+            break
+    assert i == 8192
+    assert pair.b.closed is not None
+    assert "pieces" in pair.b.closed.detail
+
+
 def test_streams_by_the_thousand_stay_within_the_limit() -> None:
     pair = Pair()
     for i in range(5000):
