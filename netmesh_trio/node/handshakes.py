@@ -187,7 +187,7 @@ class Handshakes:
         self._forget_twins(half_open.established)
         if self._full:
             self._engine.places.make_room()
-        path = session.add_path(key, via, now)
+        path = session.add_path(key, via, now, unasked=not proven)
         if proven:
             session.validate(path, now)
         return self._engine.adopt(session)

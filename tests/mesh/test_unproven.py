@@ -118,6 +118,18 @@ async def test_an_address_that_never_answered_gets_no_data(world: World, autojum
         b.engine.session_closed(b.engine.by_remote[len(sources)])
 
 
+async def test_an_address_that_never_answered_gets_three_times_what_came_at_most(
+    world: World, autojump_clock: MockClock
+) -> None:
+    b = await world.start("b")
+    stranger = Stranger(world, b)
+    await stranger.knock(OWN)
+    first = stranger.seal(PING)
+    stranger.send(first, VICTIM)
+    await trio.sleep(30)
+    assert 0 < sum(map(len, stranger.got(VICTIM))) <= 3 * len(first)
+
+
 async def use_key(world: World, *sources: Address) -> Stranger:
     """A stranger that knocks from each of those addresses, and goes on from its own."""
     stranger = Stranger(world, await world.start("b"))
