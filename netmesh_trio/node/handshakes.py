@@ -185,6 +185,7 @@ class Handshakes:
             self._engine.counters.dropped_handshake += 1
             return None
         self._forget_twins(half_open.established)
+        self._forget_earlier(session, half_open.created)
         if self._full:
             self._engine.places.make_room()
         path = session.add_path(key, via, now, unasked=not proven)
@@ -198,6 +199,18 @@ class Handshakes:
             other = half_open.established
             if other.peer_id == chosen.peer_id and other.hello == chosen.hello:
                 del self.half_open[index]  # but a repeat that is still under way is not to begin anew
+
+    def _forget_earlier(self, session: Session, since: float) -> None:
+        """The peer is there: what another process of it began before is not gone on with.  Its last packet may have
+        been held back on the way, and would end this session as if the peer had restarted again."""
+        for index, half_open in list(self.half_open.items()):
+            if half_open.established.peer_id == session.peer_id and half_open.created <= since:
+                try:
+                    same = Hello.decode(half_open.established.hello).boot_id == session.remote.boot_id
+                except DecodeError:
+                    same = False
+                if not same:
+                    del self.half_open[index]
 
     def _make_session(self, established: Established, local: Hello, now: float) -> Session | None:
         try:
@@ -302,6 +315,7 @@ class Handshakes:
         if session is None:
             self._engine.counters.dropped_handshake += 1
             return
+        self._forget_earlier(session, now)
         path = session.add_path(key, via, now)
         sent_at = knock.sent_at.get(key)
         if sent_at is not None and (knock.relayed or len(knock.sent_at) == 1):

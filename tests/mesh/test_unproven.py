@@ -37,10 +37,10 @@ def hello(chance: Chance) -> bytes:
 class Stranger:
     """Speaks the protocol, from any address: one handshake with ``target``, and packets of the session."""
 
-    def __init__(self, world: World, target: Member, *, index: int = 0x5EED) -> None:
+    def __init__(self, world: World, target: Member, *, index: int = 0x5EED, identity: Identity | None = None) -> None:
         self.world = world
         self.target = target
-        self.identity = world.chance.identity()
+        self.identity = identity or world.chance.identity()
         self.initiator = Initiator(
             self.identity,
             target.id,
@@ -169,6 +169,39 @@ async def test_an_address_that_a_session_seems_to_move_to_gets_three_times_what_
     stranger.send(ping, VICTIM)
     await trio.sleep(10)
     assert 0 < sum(map(len, stranger.got(VICTIM))) <= 3 * len(ping)
+
+
+@pytest.mark.parametrize("dialed", [False, True])
+async def test_what_an_earlier_process_said_last_does_not_end_the_session_of_a_later_one(
+    world: World, autojump_clock: MockClock, dialed: bool
+) -> None:
+    """Somebody on the path holds back the first packet of a handshake until the peer has restarted and is back."""
+    b = await world.start("b")
+    before = Stranger(world, b, index=1)
+    await before.knock(OWN)
+    held = before.seal(PING)
+    world.net.on_packet = None
+    if dialed:
+        after = await world.start("a", identity=before.identity)
+        await b.node.connect(after.uri)
+    else:
+        later = Stranger(world, b, index=2, identity=before.identity)
+        await later.knock(OWN)
+        later.send(later.seal(PING), OWN)
+    await trio.sleep(0.5)
+    session = before.session()
+    assert session is not None
+    before.send(held, OWN)
+    await trio.sleep(0.5)
+    assert before.session() is session
+    assert session.closed is None
+    # but one that is later still does
+    latest = Stranger(world, b, index=3, identity=before.identity)
+    await latest.knock(OWN)
+    latest.send(latest.seal(PING), OWN)
+    await trio.sleep(0.5)
+    assert session.closed is not None
+    assert latest.session().remote_index == 3
 
 
 def answer(chance: Chance, identity: Identity, init: bytes) -> bytes:
