@@ -14,13 +14,17 @@ class Endpoints(MutableMapping[bytes, PeerId]):
 
     def __init__(self) -> None:
         self._relays: dict[bytes, PeerId] = {}
-        self._over: dict[PeerId, set[bytes]] = {}
+        self._over: dict[PeerId, dict[bytes, None]] = {}
         #: :meth:`get` without what a mapping of Python takes for it: this is asked for every batch of relayed packets.
         self.find: Callable[[bytes], PeerId | None] = self._relays.get
 
     def over(self, relay: PeerId) -> frozenset[bytes]:
         """The circuits over one neighbor."""
         return frozenset(self._over.get(relay, ()))
+
+    def oldest_over(self, relay: PeerId) -> tuple[bytes, ...]:
+        """The same, those first that were there first."""
+        return tuple(self._over.get(relay, ()))
 
     def count_over(self, relay: PeerId) -> int:
         """How many those are."""
@@ -36,12 +40,12 @@ class Endpoints(MutableMapping[bytes, PeerId]):
         if circuit_id in self._relays:
             del self[circuit_id]
         self._relays[circuit_id] = relay
-        self._over.setdefault(relay, set()).add(circuit_id)
+        self._over.setdefault(relay, {})[circuit_id] = None
 
     def __delitem__(self, circuit_id: bytes) -> None:
         relay = self._relays.pop(circuit_id)
         same = self._over[relay]
-        same.remove(circuit_id)
+        del same[circuit_id]
         if not same:
             del self._over[relay]
 

@@ -167,8 +167,11 @@ class Relaying:
         circuit_id = message.circuit_id
         known = engine.endpoints.get(circuit_id)
         if known is None:
-            if circuit_id in self._table or engine.endpoints.count_over(via) >= _MAX_ENDPOINTS_PER_PEER:
+            if circuit_id in self._table:
                 self._tell(via, CircuitRefused(circuit_id, RefusalReason.COLLISION).encode())
+                return
+            if engine.endpoints.count_over(via) >= _MAX_ENDPOINTS_PER_PEER and not self._make_room(via):
+                self._tell(via, CircuitRefused(circuit_id, RefusalReason.BUDGET).encode())
                 return
             engine.endpoints[circuit_id] = via
         elif known != via:
@@ -185,6 +188,21 @@ class Relaying:
         if path is not None and not isinstance(path.key, bytes):
             engine.on_datagrams(path.key[0], memoryview(packet), len(packet), path.key[1])
             engine.drive_touched()
+
+    def _make_room(self, via: PeerId) -> bool:
+        """End the oldest circuit over a relay on which no session runs, if there is one; those first on which not even
+        a handshake was answered.  Whoever asks the relay for many would else keep all others from us."""
+        engine = self._engine
+        ours = {key for dial in engine.handshakes.dialing.values() for key in dial.asked}
+        answered = {key for half_open in engine.handshakes.half_open.values() for key in half_open.answered}
+        unused = [c for c in engine.endpoints.oldest_over(via) if c not in engine.riders and c not in ours]
+        if not unused:
+            return False
+        oldest = min(unused, key=lambda circuit_id: circuit_id in answered)
+        del engine.endpoints[oldest]
+        engine.note_closed(oldest, via)
+        self._tell(via, CloseCircuit(oldest).encode())
+        return True
 
     def _on_refused(self, live: LiveSession, message: CircuitRefused) -> None:
         via = live.peer.peer_id

@@ -334,3 +334,39 @@ async def test_an_address_that_only_the_peer_vouches_for_gets_three_times_what_c
     await trio.sleep(20)
     assert 0 < sum(got) <= 3 * sent
     assert session.closed is None
+
+
+async def test_circuits_that_nothing_runs_on_make_room_for_others(world: World, autojump_clock: MockClock) -> None:
+    """Some keys at one address keep all circuits busy that a node ends over its relay."""
+    relay = await world.start("r")
+    a, b = await world.start("a", [relay], direct=False), await world.start("b", [relay], direct=False)
+    early = await world.start("c", [relay], direct=False)
+    host = world.net.host("x")
+    liars = [await world.start(host, [relay], port=4650 + number) for number in range(10)]
+    world.serve(b)
+    await trio.sleep(3)
+    stream = await (await early.node.connect(b.id)).open_stream("echo")
+
+    async def flood(liar: Member) -> None:
+        while True:
+            live = liar.engine.direct_session(relay.id)
+            assert live is not None
+            for _ in range(8):
+                message = OpenCircuit(world.chance.randbytes(8), b.id, 8, bytes(60))
+                liar.engine.send_control(live, frames.SUBPROTOCOL_CIRCUIT, message.encode())
+            await trio.sleep(1)
+
+    async with trio.open_nursery() as nursery:
+        for liar in liars:
+            nursery.start_soon(flood, liar)
+        await trio.sleep(30)
+        assert b.engine.endpoints.count_over(relay.id) > 250
+        await a.node.connect(b.id)
+        await stream.send_all(b"still here")
+        assert await stream.receive_some() == b"still here"
+        # nor do those that b itself asks for give way
+        late = await world.start("d", [relay], direct=False)
+        await b.node.connect(late.id)
+        nursery.cancel_scope.cancel()
+    await trio.sleep(60)
+    assert b.engine.endpoints.count_over(relay.id) < 10
