@@ -506,7 +506,7 @@ async def test_nobody_is_told_where_a_node_is_that_stays_on_relays(
     async with open_lab(config_a=MANUAL, config_b=hidden) as lab:
         relay = lab.relays[0]
         told: list[object] = []
-        lab.a.rendezvous._on_introduce = lambda _, message: told.append(message)  # type: ignore[method-assign]
+        lab.a.rendezvous._on_introduce = lambda live, message: told.append(message)  # type: ignore[method-assign]
         seen = relay.peer(lab.a).live
         assert seen is not None
         assert seen.session.path is not None
