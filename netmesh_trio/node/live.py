@@ -138,12 +138,13 @@ class LiveSession(Scheduled):
         self._driving = True
         self.touched = False
         engine = self.engine
-        if self.bursting:
-            self.bursting = False
-            engine.bursts.over(self)
         session = self.session
         if now is None:
             now = engine.now()
+        if self.bursting:
+            self.bursting = False
+            self._message_at = now  # the last of them came a few turns ago at most
+            engine.bursts.over(self)
         try:
             if timeout and session.next_deadline() <= now:
                 session.on_timeout(now)

@@ -43,6 +43,23 @@ async def test_a_burst_shares_packets_and_a_lone_message_waits_for_nothing(
         assert sent(mesh) < before + 50
 
 
+async def test_one_burst_follows_another(autojump_clock: trio.testing.MockClock, mesh: Mesh) -> None:
+    """When an acknowledgement has sent off a burst, what comes right behind that does not go out alone, however long
+    ago the burst began."""
+    async with stream_pair(mesh.a, mesh.b) as (near, far):
+        await settle(5)
+        (live,) = (live for live in engine(mesh.a).all_live() if live.peer.peer_id == mesh.b.peer_id)
+        await near.send_all(b"x")
+        before = sent(mesh)
+        for _ in range(10):
+            for _ in range(30):
+                await near.send_all(b"x")
+                autojump_clock.jump(1e-5)
+            live.drive()
+        assert await receive_exactly(far, 301) == b"x" * 301
+        assert sent(mesh) == before + 10
+
+
 async def test_the_end_of_a_burst_goes_out_without_time_passing(
     autojump_clock: trio.testing.MockClock, mesh: Mesh
 ) -> None:
