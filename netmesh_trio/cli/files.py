@@ -121,7 +121,9 @@ class _Sending:
                 self.reporter.note(f"the peer went away; waiting up to {self.timeout:g} s for it, to go on then")
                 source = await trio.to_thread.run_sync(Source.scan, self.path)
                 continue
-            return attrs.evolve(outcome, moved=before + outcome.moved, seconds=trio.current_time() - start)
+            # what was under way when the peer went away has been sent twice
+            moved = min(before + outcome.moved, outcome.bytes)
+            return attrs.evolve(outcome, moved=moved, seconds=trio.current_time() - start)
 
     async def _attempt(self, stream: Stream, source: Source) -> Outcome:
         from netmesh_trio.cli.progress import show_progress

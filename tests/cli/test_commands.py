@@ -153,6 +153,7 @@ def test_a_receiver_that_dies_and_comes_back(tmp_path: Path) -> None:
                 assert again.last("done")["moved"] <= 150_000_000 - kept
             assert send.finish() == 0, send.errors
             assert send.last("done")["hash"] == digest
+            assert kept < send.last("done")["moved"] <= 150_000_000
             one_line(send, "the peer went away; waiting up to 30 s for it")
 
 
