@@ -29,6 +29,8 @@ _REFUSED = 100  # peers that are told of
 _LOOK_AGAIN = 0.25
 _HINT_AFTER = 3.0
 _MISSED_AFTER = 4.0
+#: Seconds that a peer which did not say goodbye may stay away in the middle of a transfer.
+_LOST_FOR = 15.0
 
 
 @click.command()
@@ -41,8 +43,8 @@ def send(reporter: Reporter, path: Path, peer: PeerId | MeshUri, timeout: float,
     """Send a file or a directory to a peer.
 
     PEER, a peer id or netmesh:// URI, runs "netmesh-trio receive".
-    Done means that every file is in place there with the right hash.  When the peer goes away in
-    the middle, it is waited for.  After an interruption the same command goes on where it stopped.
+    Done means that every file is in place there with the right hash.  When the peer is lost in
+    the middle, it is waited for a little.  After an interruption the same command goes on where it stopped.
     Symbolic links and special files are left out, and named.
 
     \b
@@ -80,7 +82,8 @@ async def _send(reporter: Reporter, path: Path, target: PeerId | MeshUri, timeou
 
 @attrs.define
 class _Sending:
-    """A transfer, begun anew when the peer went away in the middle and comes back: it goes on with what is missing."""
+    """A transfer, begun anew when the peer was lost in the middle and comes back: it goes on with what is missing.  One
+    that was stopped is not waited for."""
 
     node: Node
     reporter: Reporter
@@ -102,11 +105,10 @@ class _Sending:
         start = trio.current_time()
         before = 0
         gone: TransferError | None = None
+        patience = self.timeout
         while True:
             try:
-                stream = await open_stream(
-                    self.node, self.target, FILES_SERVICE, self.timeout, self.options, self.reporter
-                )
+                stream = await open_stream(self.node, self.target, FILES_SERVICE, patience, self.options, self.reporter)
             except (PeerUnreachableError, ServiceNotFoundError):
                 if gone is None:
                     raise
@@ -114,11 +116,12 @@ class _Sending:
             try:
                 outcome = await self._attempt(stream, source)
             except TransferError as error:
-                if error.kind != "peer-gone" or not self.moved:
+                if not error.lost or not self.moved:
                     raise
                 gone = error
                 before += self.moved
-                self.reporter.note(f"the peer went away; waiting up to {self.timeout:g} s for it, to go on then")
+                patience = min(self.timeout, _LOST_FOR)
+                self.reporter.note(f"the peer is lost; waiting up to {patience:g} s for it, to go on then")
                 source = await trio.to_thread.run_sync(Source.scan, self.path)
                 continue
             # what was under way when the peer went away has been sent twice

@@ -154,7 +154,7 @@ def test_a_receiver_that_dies_and_comes_back(tmp_path: Path) -> None:
             assert send.finish() == 0, send.errors
             assert send.last("done")["hash"] == digest
             assert kept < send.last("done")["moved"] <= 150_000_000
-            one_line(send, "the peer went away; waiting up to 30 s for it")
+            one_line(send, "the peer is lost; waiting up to 15 s for it")
 
 
 def partial_bytes(inbox: Path) -> int:

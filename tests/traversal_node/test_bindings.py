@@ -117,7 +117,7 @@ class Helper:
     @staticmethod
     def session(number: int) -> Any:
         peer = SimpleNamespace(peer_id=PeerId(number.to_bytes(32, "big")))
-        return SimpleNamespace(peer=peer, session=SimpleNamespace(path=None))
+        return SimpleNamespace(peer=peer, household=peer.peer_id)
 
     def ask(self, live: Any, token: int, what: Help = Help.BINDING) -> bool:
         return self.helper.on_request(live, AT, HelpRequest(token.to_bytes(8, "big"), what))

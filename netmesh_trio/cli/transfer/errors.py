@@ -17,10 +17,12 @@ class TransferError(NetmeshError):
     same file), ``peer-gone`` (the other side vanished; a later run resumes), ``protocol`` (the
     other side does not speak this protocol).
 
-    ``remote`` is true when the other side found it and told us.
+    ``remote`` is true when the other side found it and told us, ``lost`` when the other side vanished without a word,
+    so that it may be back soon.
     """
 
-    def __init__(self, kind: str, message: str, *, remote: bool = False) -> None:
+    def __init__(self, kind: str, message: str, *, remote: bool = False, lost: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
         self.remote = remote
+        self.lost = lost

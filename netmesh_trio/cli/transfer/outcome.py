@@ -98,6 +98,7 @@ def gone(error: BaseException | None, progress: Progress) -> NetmeshError:
         "peer-gone",
         f"the peer went away{how} after {progress.done:,} of {progress.total:,} bytes; "
         "send again and it goes on with what has not arrived",
+        lost=isinstance(error, SessionClosedError) and error.reason in ("timeout", "restarted"),
     )
 
 
