@@ -105,13 +105,17 @@ class _Sending:
         start = trio.current_time()
         before = 0
         gone: TransferError | None = None
-        patience = self.timeout
+        until = start
         while True:
             try:
-                stream = await open_stream(self.node, self.target, FILES_SERVICE, patience, self.options, self.reporter)
-            except (PeerUnreachableError, ServiceNotFoundError):
+                left = self.timeout if gone is None else until - trio.current_time()
+                stream = await open_stream(self.node, self.target, FILES_SERVICE, left, self.options, self.reporter)
+            except (PeerUnreachableError, ServiceNotFoundError) as error:
                 if gone is None:
                     raise
+                if isinstance(error, ServiceNotFoundError) and trio.current_time() + _LOOK_AGAIN < until:
+                    await trio.sleep(_LOOK_AGAIN)  # it has just started again
+                    continue
                 raise gone from None
             try:
                 outcome = await self._attempt(stream, source)
@@ -121,6 +125,7 @@ class _Sending:
                 gone = error
                 before += self.moved
                 patience = min(self.timeout, _LOST_FOR)
+                until = trio.current_time() + patience
                 self.reporter.note(f"the peer is lost; waiting up to {patience:g} s for it, to go on then")
                 source = await trio.to_thread.run_sync(Source.scan, self.path)
                 continue
