@@ -388,10 +388,12 @@ async def open_node(
     What was written to streams when the block ends normally is still delivered, for up to ``close_timeout`` seconds.
     An exception of the block comes out as it is, not in a group.  Raises BindError, AddressError, ConfigError.
     """
-    if not trio.lowlevel.in_trio_task():
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
         raise RuntimeError(
             "netmesh_trio.open_node() runs under trio.run(); for asyncio and anyio, netmesh_trio.anyio has another"
-        )
+        ) from None
     if not isinstance(identity, Identity):
         raise ConfigError(f"identity is of type {type(identity).__name__}; give Identity.load_or_create(path)")
     if not isinstance(config, NodeConfig | None):
