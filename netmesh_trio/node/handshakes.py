@@ -135,14 +135,16 @@ class Handshakes:
         most = self._engine.config.max_sessions
         return len(self._engine.sessions) >= most - most // _OWN_PART
 
-    def _admits(self, home: Hashable) -> bool:
-        """Whether there is room for a session that counts for that home, or room is made for it."""
-        return not self._full or self._engine.places.may_displace(home)
+    def _admits(self, who: Hashable, key: PathKey, via: PeerId | None, *, proven: bool) -> bool:
+        """Whether there is room for a session with *who* on that path, or room is made for it."""
+        if not self._full:
+            return True
+        return self._engine.places.may_displace(self._engine.household_at(who, key, via, proven=proven))
 
     def _index_for_peer(self) -> int | None:
         # who asks is not known to be who it says, so on this very host each is somebody else
         key, via = self._asked_on
-        return self._free_index() if self._admits(self._engine.household_at(key, key, via, proven=True)) else None
+        return self._free_index() if self._admits(key, key, via, proven=True) else None
 
     def _free_index(self) -> int:
         while True:
@@ -175,8 +177,8 @@ class Handshakes:
             return None
         # it has the key that our answer carried: if that went to this address only, it receives there
         proven = half_open.answered == {key}
-        home = self._engine.household_at(half_open.established.peer_id, key, via, proven=proven)
-        if not self._admits(home) or not half_open.authentic(data[skip : min(stride, len(data))]):
+        admitted = self._admits(half_open.established.peer_id, key, via, proven=proven)
+        if not admitted or not half_open.authentic(data[skip : min(stride, len(data))]):
             self._engine.counters.dropped_unknown += 1
             return None
         session = self._make_session(half_open.established, half_open.local, now)

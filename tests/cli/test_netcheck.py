@@ -37,6 +37,7 @@ def test_it_classifies_with_two_nodes(relays: list[str]) -> None:
         assert nat["nat_type"] == "open"
         assert nat["port_preservation"] is True
         assert nat["binding_lifetime"] is None
+        assert nat["ipv6_addr"] is None  # it is bound to loopback
         assert "every peer is reached over the relay" in nat["meaning"]
         assert {seen["reflex_addr"] for seen in nat["observers"]} == {nat["reflex_addr"]}
         assert {seen["address"] for seen in nat["observers"]} == {uri.partition("@")[2] for uri in relays}

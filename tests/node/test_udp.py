@@ -6,6 +6,7 @@ import errno
 import socket
 import sys
 from collections.abc import AsyncGenerator, Callable
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import ifaddr
@@ -16,8 +17,10 @@ import trio.testing
 
 from netmesh_trio.addresses import Address
 from netmesh_trio.errors import AddressError, BindError
+from netmesh_trio.node import udp
 from netmesh_trio.node.udp import KernelNetwork, KernelUdpSocket
 from netmesh_trio.traversal.portmap.mapping import Gateway
+from netmesh_trio.traversal.source import ANYWHERE
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="UDP_SEGMENT and UDP_GRO are Linux's")
 
@@ -363,6 +366,16 @@ async def test_interfaces_include_loopback_last() -> None:
     assert "127.0.0.1" in found
     loopback = [Address(host, 0).is_loopback for host in found]
     assert loopback == sorted(loopback)
+
+
+async def test_the_address_that_packets_leave_from_is_first_of_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = ["2001:470::1", "::1", "192.0.2.7", "2001:470::2", "127.0.0.1", "192.0.2.8"]
+    ips = [SimpleNamespace(ip=(host, 0, 0) if ":" in host else host) for host in hosts]
+    monkeypatch.setattr(ifaddr, "get_adapters", lambda: [SimpleNamespace(ips=ips)])
+    for source, six in (("2001:470::2", ["2001:470::2", "2001:470::1"]), (None, ["2001:470::1", "2001:470::2"])):
+        monkeypatch.setattr(udp, "source_towards", {ANYWHERE[6]: source}.get)
+        found = KernelNetwork().interface_addresses()
+        assert found == ["192.0.2.7", "192.0.2.8", *six, "127.0.0.1", "::1"]
 
 
 async def test_no_file_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
